@@ -1,0 +1,277 @@
+"""The sweep file: what a user writes, checked as a whole before anything runs."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from fttune.errors import ConfigError, unknown
+from fttune.layers import LayerSpec
+from fttune.trial import BatchNorm, HParams, Resize, Views
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Part(BaseModel):
+    """A part of the sweep file: immutable, and a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetGrid(_Part):
+    """One dataset of the grid; a bare list in the file is `images_per_class`."""
+
+    images_per_class: tuple[Count, ...] = Field(min_length=1)
+    path: Path | None = None  # a folder of class folders; without it the name is looked up in the catalog
+    val: Count | None = None  # images per class; None: the catalog's, or 5 for a folder
+    test: Count | None = None  # images per class; None: the catalog's, or 10 for a folder
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_bare_list(cls, value: Any) -> Any:
+        return {"images_per_class": value} if isinstance(value, list | int) else value
+
+    @field_validator("images_per_class", mode="before")
+    @classmethod
+    def _read_single(cls, value: Any) -> Any:
+        return [value] if isinstance(value, int) else value
+
+    @field_validator("images_per_class")
+    @classmethod
+    def _refuse_repeats(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        return _distinct(value)
+
+
+class Grid(_Part):
+    """The axes; the trials are their product."""
+
+    datasets: dict[str, DatasetGrid] = Field(min_length=1)
+    backbones: tuple[str, ...] = Field(min_length=1)
+    random_top: tuple[Count, ...] = ()  # new layers, counted from the top; with `modes`
+    modes: tuple[Literal["freeze", "tune"], ...] = ("freeze", "tune")
+    specs: tuple[str, ...] = ()  # layer specs written out, such as F(1-3)T(4-7)R(8)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+
+    @field_validator("backbones", "random_top", "modes", "specs", "seeds")
+    @classmethod
+    def _refuse_repeats(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        return _distinct(value)
+
+    @model_validator(mode="after")
+    def _need_specs(self) -> Self:
+        if not (self.random_top and self.modes) and not self.specs:
+            raise ValueError("needs random_top (with modes) or specs")
+        return self
+
+    def layer_specs(self, depth: int) -> list[LayerSpec]:
+        """The specs this grid asks of a network with `depth` layers; SpecError where one does not fit."""
+        listed = [LayerSpec.parse(text, depth=depth) for text in self.specs]
+        return [*(_top(random, mode, depth) for random in self.random_top for mode in self.modes), *listed]
+
+
+class Train(_Part):
+    """Settings of every training; see `fttune.trial.HParams` for their meaning and units."""
+
+    lr: float = 0.01
+    copied_lr_scale: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 32
+    steps: int = 500
+    lr_drop_steps: tuple[Count, ...] | None = None  # None: once, after two thirds of the steps
+    report_every: Count | None = None  # None: ten reports
+    views: Views = "center"
+    image_size: int = 128
+    resize: Resize = "crop"
+    bn: BatchNorm = "source"
+
+    def hparams(self, **changes: Any) -> HParams:
+        """The settings with defaults that depend on `steps` filled in, some of them changed."""
+        values = self.model_dump() | changes
+        steps = values["steps"]
+        if values["lr_drop_steps"] is None:
+            values["lr_drop_steps"] = (max(1, steps * 2 // 3),)
+        if values["report_every"] is None:
+            values["report_every"] = max(1, -(-steps // 10))
+        return HParams(**values)
+
+    @model_validator(mode="after")
+    def _check_values(self) -> Self:
+        self.hparams()
+        return self
+
+
+class Search(_Part):
+    """How many settings each cell is given: one (`fixed`), or one shared list drawn by Optuna (`shared`)."""
+
+    sampler: Literal["fixed", "shared"] = "fixed"
+    settings: Count = 8  # length of the shared list, the default setting included
+    space: dict[Literal["lr", "copied_lr_scale", "weight_decay"], tuple[float, float]] = {"lr": (1e-3, 1e-1)}
+
+    @field_validator("space")
+    @classmethod
+    def _check_ranges(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        for name, (low, high) in value.items():
+            if not 0 < low < high:
+                raise ValueError(
+                    f"the range of {name} must satisfy 0 < low < high (it is drawn log-uniformly), but got [{low}, {high}]"
+                )
+        return value
+
+
+class Resources(_Part):
+    """What one trial occupies; never part of a trial's identity."""
+
+    cpu: Annotated[float, Field(gt=0)] = 1  # cores, and threads of the training
+    gpu: float | Literal["auto"] = "auto"  # a fraction <= 1 or a whole number; auto: a quarter where there is a GPU
+    max_concurrent: Count | None = None  # trials side by side; None: as many as fit
+
+    @field_validator("gpu")
+    @classmethod
+    def _check_gpu(cls, value: float | str) -> float | str:
+        if value != "auto" and (float(value) < 0 or (float(value) > 1 and float(value) % 1)):
+            raise ValueError(f"must be 'auto', a fraction <= 1 or a whole number, but got {value}")
+        return value
+
+
+class Tracking(_Part):
+    """Where results go. Sweeps that name the same experiment share their trials."""
+
+    experiment: str = "fttune"
+    uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
+
+
+class Data(_Part):
+    """How images are found and read."""
+
+    corrupt: Literal["refuse", "skip"] = "refuse"  # what to do about images that cannot be decoded
+    weights: dict[str, Path] = {}  # backbone: file of pre-trained weights, instead of where the catalog looks
+
+
+class Analysis(_Part):
+    """How the table is cut; the paper's bands (section 4) unless changed."""
+
+    image_bands: tuple[float, float] = (21, 100)  # images per class where medium and high begin
+    distance_bands: tuple[float, float] = (0.2, 0.4)  # cosine distance where medium and high begin
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class Sweep(_Part):
+    """A whole sweep file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    grid: Grid
+    train: Train = Train()
+    search: Search = Search()
+    resources: Resources = Resources()
+    tracking: Tracking = Tracking()
+    data: Data = Data()
+    analysis: Analysis = Analysis()
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep file and apply `key.path=value` overrides; relative paths in it start at the file's folder.
+
+    Raises ConfigError with one line that names the file, the key, the value and the nearest right key.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the sweep file: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path}: a sweep file is a mapping that starts with 'name:' and 'grid:', but got {_kind(tree)}"
+        )
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        sweep = Sweep.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error.errors()[0])}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return _resolve(sweep, path.parent)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    """Set one `key.path=value` in a sweep file's tree; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    steps = key.split(".")
+    if not equals or not all(steps):
+        raise ConfigError(f"override '{override}' must read key.path=value, such as train.lr=0.02")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"override '{override}': the value is not YAML") from None
+    node = tree
+    for step in steps[:-1]:
+        node = node.setdefault(step, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"override '{override}': '{step}' holds {_kind(node)}, not keys")
+    node[steps[-1]] = value
+
+
+def _explain(error: ErrorDetails) -> str:
+    place = [step for step in error["loc"] if step not in ("float", "literal['auto']")]
+    where = ".".join(map(str, place))
+    if error["type"] == "extra_forbidden":
+        parent = ".".join(map(str, place[:-1])) or "the sweep file"
+        return unknown(f"key in {parent}", str(place[-1]), _keys_at(place[:-1]))
+    if error["type"] == "missing":
+        return f"{where}: this key is required"
+    message = error["msg"].removeprefix("Value error, ")
+    shown = "" if error["type"] == "value_error" else f", but got {error['input']!r}"
+    return f"{where}: {message[0].lower()}{message[1:]}{shown}" if where else message
+
+
+def _keys_at(place: Sequence[int | str]) -> list[str]:
+    """The keys that the sweep file allows at a place."""
+    model: Any = Sweep
+    for step in place:
+        fields = getattr(model, "model_fields", {})
+        model = fields[step].annotation if step in fields else DatasetGrid
+        model = DatasetGrid if model == dict[str, DatasetGrid] else model
+    return list(model.model_fields)
+
+
+def _top(random: int, mode: str, depth: int) -> LayerSpec:
+    if random > depth:
+        raise ConfigError(f"grid.random_top: {random} new layers do not fit a network of {depth}")
+    copied = depth - random
+    frozen = copied if mode == "freeze" else 0
+    return LayerSpec(frozen=frozen, tuned=copied - frozen, random=random)
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"'{value}' stands twice, which would make duplicate trials")
+        seen.add(value)
+    return values
+
+
+def _resolve(sweep: Sweep, folder: Path) -> Sweep:
+    """The sweep with its relative paths made absolute, from the folder of the sweep file."""
+
+    def datasets() -> Iterator[tuple[str, DatasetGrid]]:
+        for name, entry in sweep.grid.datasets.items():
+            path = entry.path and (folder / entry.path.expanduser()).resolve()
+            yield name, entry.model_copy(update={"path": path})
+
+    weights = {name: (folder / path.expanduser()).resolve() for name, path in sweep.data.weights.items()}
+    return sweep.model_copy(
+        update={
+            "grid": sweep.grid.model_copy(update={"datasets": dict(datasets())}),
+            "data": sweep.data.model_copy(update={"weights": weights}),
+        }
+    )
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

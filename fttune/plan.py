@@ -1,0 +1,157 @@
+"""From a sweep file to the trials that are still to run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fttune.config import Sweep
+from fttune.errors import ConfigError, unknown
+from fttune.layers import LayerSpec
+from fttune.record import RunRecord
+from fttune.trial import Cell, HParams, Trial
+
+# A backward pass costs about twice a forward pass.
+_BACKWARD = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetFacts:
+    """What a trial's id needs to know of a dataset."""
+
+    digest: str  # of the source images; empty: not prepared on this machine
+    val: int  # images per class
+    test: int | None  # images per class; None: the dataset's own test set
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackboneFacts:
+    """What a trial's id needs to know of a backbone."""
+
+    depth: int  # layers
+    weights_digest: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What a grid stands on, by name."""
+
+    datasets: Mapping[str, DatasetFacts]
+    backbones: Mapping[str, BackboneFacts]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A grid held against the logged records."""
+
+    done: tuple[Trial, ...]
+    failed: tuple[Trial, ...]
+    to_run: tuple[Trial, ...]  # neither done nor failed, the costliest first
+
+    @property
+    def total(self) -> int:
+        return len(self.done) + len(self.failed) + len(self.to_run)
+
+
+def expand(sweep: Sweep, facts: Facts, settings: Sequence[HParams]) -> list[Trial]:
+    """Every trial of a sweep, each once, in the order of the file.
+
+    `settings` is the list of hyper-parameters that every cell is given. Raises ConfigError on duplicate trials and
+    SpecError where a spec does not fit a backbone.
+    """
+    trials = [
+        _trial(cell, hparams, seed, facts)
+        for cell in _cells(sweep, facts)
+        for hparams in settings
+        for seed in sweep.grid.seeds
+    ]
+    seen: set[Trial] = set()
+    for trial in trials:
+        if trial in seen:
+            raise ConfigError(
+                f"grid: the trial {trial.name} stands twice; write each layer spec once, in random_top or in specs"
+            )
+        seen.add(trial)
+    return trials
+
+
+def pending(trials: Sequence[Trial], records: Sequence[RunRecord]) -> Plan:
+    """Hold trials against records: a failed trial is never done, and runs again only when asked for."""
+    status = {record.trial_id: record.status for record in records}
+    groups: dict[str, list[Trial]] = {"done": [], "failed": [], "to run": []}
+    for trial in trials:
+        groups[status.get(trial.id, "to run")].append(trial)
+    return Plan(
+        done=tuple(groups["done"]),
+        failed=tuple(groups["failed"]),
+        to_run=tuple(sorted(groups["to run"], key=cost, reverse=True)),
+    )
+
+
+def cost(trial: Trial) -> float:
+    """Relative cost: images trained times pixels times the share of layers passed forward and backward.
+
+    Layers are taken as equally costly; it orders trials and scales estimates, it is not seconds.
+    """
+    spec, hparams = trial.cell.spec, trial.hparams
+    trained = spec.tuned + spec.random
+    cached = spec.frozen if hparams.views != "crop" else 0
+    passes = (spec.depth - cached + _BACKWARD * trained) / spec.depth
+    return hparams.steps * hparams.batch_size * hparams.image_size**2 * passes
+
+
+def only(trials: Sequence[Trial], conditions: Sequence[str]) -> list[Trial]:
+    """The trials that meet every `key=value` condition; ConfigError on a key no trial has."""
+    wanted = [_condition(text) for text in conditions]
+    return [trial for trial in trials if all(str(_axes(trial)[key]) == value for key, value in wanted)]
+
+
+def _axes(trial: Trial) -> dict[str, object]:
+    cell = trial.cell
+    return {
+        "dataset": cell.dataset,
+        "images_per_class": cell.images_per_class,
+        "backbone": cell.backbone,
+        "spec": cell.spec,
+        "mode": cell.spec.mode,
+        "random_top": cell.spec.random,
+        "seed": trial.seed,
+        "lr": trial.hparams.lr,
+        "id": trial.id,
+    }
+
+
+_AXES = ("dataset", "images_per_class", "backbone", "spec", "mode", "random_top", "seed", "lr", "id")
+
+
+def _condition(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--only '{text}' must read key=value, such as dataset=digits")
+    if key not in _AXES:
+        raise ConfigError(f"--only: {unknown('key', key, _AXES)}")
+    return key, value
+
+
+def _cells(sweep: Sweep, facts: Facts) -> Iterator[Cell]:
+    for backbone in sweep.grid.backbones:
+        specs = sweep.grid.layer_specs(facts.backbones[backbone].depth)
+        for dataset, entry in sweep.grid.datasets.items():
+            for images in entry.images_per_class:
+                for spec in specs:
+                    yield _cell(dataset, images, backbone, spec)
+
+
+def _cell(dataset: str, images: int, backbone: str, spec: LayerSpec) -> Cell:
+    return Cell(dataset=dataset, images_per_class=images, backbone=backbone, spec=spec)
+
+
+def _trial(cell: Cell, hparams: HParams, seed: int, facts: Facts) -> Trial:
+    data, weights = facts.datasets[cell.dataset], facts.backbones[cell.backbone].weights_digest
+    return Trial(
+        cell=cell,
+        hparams=hparams,
+        seed=seed,
+        val_per_class=data.val,
+        test_per_class=data.test,
+        data_digest=data.digest,
+        weights_digest=weights,
+    )

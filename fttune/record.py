@@ -1,0 +1,100 @@
+"""What is kept of one trial and of one distance measurement: flat values, one row of the table each."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["done", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvePoint:
+    """One report of a running trial; one step of its learning curve."""
+
+    step: int  # optimiser steps taken
+    train_loss: float  # mean cross-entropy since the last report
+    val_loss: float  # cross-entropy on the validation images
+    val_accuracy: float  # top-1, fraction of the validation images
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord:
+    """The result of one trial: one MLflow run, one row of the runs table.
+
+    Accuracies are fractions; a failed trial has None for what was not measured and its reason in `error`.
+    """
+
+    trial_id: str
+    status: Status
+    error: str = ""  # one line; empty when done
+
+    dataset: str
+    images_per_class: int
+    backbone: str
+    spec: str  # `T(1-7)R(8)`
+    mode: str  # derived from the spec: freeze, tune, mixed, scratch
+    depth: int  # layers of the backbone
+    random_top: int  # layers initialised anew
+    seed: int
+
+    lr: float
+    copied_lr_scale: float
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    steps: int
+    lr_drop_steps: str  # comma-separated
+    report_every: int
+    views: str
+    image_size: int
+    resize: str
+    bn: str
+
+    classes: int | None = None  # of the dataset; chance is 1 / classes
+    train_images: int | None = None
+    val_images: int | None = None
+    test_images: int | None = None
+    val_accuracy: float | None = None  # top-1 at the best step
+    val_mean_class_accuracy: float | None = None  # mean over classes of each class's accuracy
+    test_accuracy: float | None = None  # read once, with the weights of the best step
+    test_mean_class_accuracy: float | None = None
+    train_accuracy: float | None = None  # on the unaugmented training images, at the best step
+    best_step: int | None = None  # the step with the best val accuracy; ties go to the lower val loss
+    seconds: float | None = None  # the whole trial
+    data_seconds: float | None = None  # opening the store, cutting the subset
+    feature_seconds: float | None = None  # computing or reading the frozen part's output
+    train_seconds: float | None = None
+    eval_seconds: float | None = None
+    images_per_second: float | None = None  # training images / train_seconds
+    peak_memory_mb: float | None = None  # of the device; of the process on CPU
+
+    data_digest: str
+    weights_digest: str
+    device: str = ""  # cpu, or the GPU's name
+    torch_version: str = ""
+    fttune_version: str = ""
+    git_commit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistanceRecord:
+    """How far a target's images lie from a backbone's source; one row of the distances table."""
+
+    dataset: str
+    backbone: str
+    source: str  # what the source mean was computed from
+    metric: str  # cosine
+    image_size: int  # pixels; the distance depends on it
+    resize: str
+    value: float
+    low: float  # bootstrap interval, 95 %
+    high: float
+    images: int  # target images used, none of them from the test set
+    source_images: int
+    data_digest: str
+    weights_digest: str
+
+    @property
+    def id(self) -> str:
+        """What makes a measurement the same measurement."""
+        parts = (self.dataset, self.backbone, self.source, self.metric, self.image_size, self.resize)
+        return "/".join(map(str, (*parts, self.data_digest[:16], self.weights_digest[:16])))

@@ -1,0 +1,96 @@
+"""What one training is: the question it belongs to, its settings, and the seed; its id follows from these."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from fttune.errors import ConfigError
+from fttune.layers import LayerSpec
+
+Views = Literal["center", "flip", "crop"]
+Resize = Literal["crop", "warp"]
+BatchNorm = Literal["source", "batch"]
+Purpose = Literal["subset", "init", "order"]
+
+# Part of every id: raise it when a change of the code changes the numbers that equal settings produce.
+SCIENCE = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """The scientific question; analysis pairs cells that differ in one field."""
+
+    dataset: str  # catalog name, or the name a sweep gives to a folder
+    images_per_class: int  # training images of each class
+    backbone: str
+    spec: LayerSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HParams:
+    """Settings of the training, equal for both members of a pair."""
+
+    lr: float  # rate of the new layers
+    copied_lr_scale: float = 0.2  # rate of tuned copied layers / rate of new layers (paper, section 3)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 32  # images; a smaller training set is one batch
+    steps: int  # optimiser steps
+    lr_drop_steps: tuple[int, ...] = ()  # steps after which the rate is divided by ten
+    report_every: int  # optimiser steps between two evaluations on val
+    views: Views = "center"  # what of an image is shown: `fttune.data.views`
+    image_size: int = 128  # pixels, height and width of the network's input
+    resize: Resize = "crop"  # short side to fit and centre cut, or warp to a square
+    bn: BatchNorm = "source"  # statistics of tuned copied BatchNorm layers: fixed, or of the batch
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "batch_size", "steps", "report_every", "image_size"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"train.{name} must be > 0, but got {getattr(self, name)}")
+        for name in ("copied_lr_scale", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train.{name} must be >= 0, but got {getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"train.momentum must be in [0, 1), but got {self.momentum}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One training. `id` is a hash of everything that changes the science; machine settings are never in it."""
+
+    cell: Cell
+    hparams: HParams
+    seed: int
+    val_per_class: int  # images of each class held out for selection
+    test_per_class: int | None  # images of each class held out for the test; None: the dataset's own test set
+    data_digest: str  # of the source images; empty while the dataset is not prepared
+    weights_digest: str  # of the pre-trained weights
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits, equal on every machine and in every process."""
+        return digest({"science": SCIENCE, **asdict(self)})[:16]
+
+    @property
+    def name(self) -> str:
+        """What a person reads in a list of runs, such as `cub200/20 T(1-7)R(8) s0`."""
+        return f"{self.cell.dataset}/{self.cell.images_per_class} {self.cell.spec} s{self.seed}"
+
+    def seed_for(self, purpose: Purpose) -> int:
+        """The seed of one random stream, below 2**63.
+
+        It depends on the purpose, the dataset and the seed alone, so the two members of a pair share their training
+        subset, the initial values of their new layers and the order of their batches.
+        """
+        return seed_from(purpose, self.cell.dataset, self.seed)
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a JSON-able value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def seed_from(*parts: object) -> int:
+    """A seed below 2**63 derived from what it is for; equal parts give equal seeds on every machine."""
+    return int(digest(parts)[:16], 16) >> 1
