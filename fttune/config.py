@@ -116,9 +116,7 @@ class Search(_Part):
     def _check_ranges(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
         for name, (low, high) in value.items():
             if not 0 < low < high:
-                raise ValueError(
-                    f"the range of {name} must satisfy 0 < low < high (it is drawn log-uniformly), but got [{low}, {high}]"
-                )
+                raise ValueError(f"{name} is drawn log-uniformly, so 0 < low < high must hold, but got [{low}, {high}]")
         return value
 
 

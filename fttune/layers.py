@@ -114,7 +114,7 @@ def _no_random(depth: int) -> str:
 
 
 def _fit(spec: LayerSpec, depth: int) -> str:
-    """The spec to write instead: the same new and frozen layers as far as they fit, the rest as the other copied kind."""
+    """The spec to write instead: the same new and frozen layers as far as they fit, the rest stretched."""
     random = min(spec.random, depth)
     frozen = min(spec.frozen, depth - random) if spec.tuned else (depth - random if spec.frozen else 0)
     return f"write {LayerSpec(frozen=frozen, tuned=depth - random - frozen, random=random)}"

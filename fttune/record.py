@@ -1,7 +1,10 @@
 """What is kept of one trial and of one distance measurement: flat values, one row of the table each."""
 
 from dataclasses import dataclass
-from typing import Literal
+from importlib.metadata import version
+from typing import Any, Literal, Self
+
+from fttune.trial import Trial
 
 Status = Literal["done", "failed"]
 
@@ -73,6 +76,29 @@ class RunRecord:
     torch_version: str = ""
     fttune_version: str = ""
     git_commit: str = ""
+
+    @classmethod
+    def of(cls, trial: Trial, *, status: Status, **measured: Any) -> Self:
+        """The record of a trial: what was asked, filled in from the trial, and what was measured."""
+        cell, hparams = trial.cell, trial.hparams
+        settings = {name: getattr(hparams, name) for name in hparams.__slots__}
+        return cls(
+            trial_id=trial.id,
+            status=status,
+            dataset=cell.dataset,
+            images_per_class=cell.images_per_class,
+            backbone=cell.backbone,
+            spec=str(cell.spec),
+            mode=cell.spec.mode.value,
+            depth=cell.spec.depth,
+            random_top=cell.spec.random,
+            seed=trial.seed,
+            data_digest=trial.data_digest,
+            weights_digest=trial.weights_digest,
+            torch_version=version("torch"),
+            fttune_version=version("fttune"),
+            **(settings | {"lr_drop_steps": ",".join(map(str, hparams.lr_drop_steps))} | measured),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

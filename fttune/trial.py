@@ -86,6 +86,11 @@ class Trial:
         return seed_from(purpose, self.cell.dataset, self.seed)
 
 
+def stored_size(image_size: int) -> int:
+    """Side of a stored image in pixels, so that the centre crop covers 0.875 of it: ceil(image_size / 0.875)."""
+    return -(-image_size * 8 // 7)
+
+
 def digest(value: object) -> str:
     """SHA-256 of a JSON-able value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=list).encode()).hexdigest()

@@ -1,0 +1,78 @@
+"""Files of our own: where they lie, written whole or not at all, and locked against a second writer."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fttune.errors import DataError, StoreError
+
+# Each place and the environment variable that moves it.
+_PLACES = {"store": "FTTUNE_STORE", "features": "FTTUNE_CACHE", "state": "FTTUNE_STATE"}
+
+
+def place(name: str) -> Path:
+    """The folder for `store` (decoded images), `features` (frozen activations) or `state` (spools, locks).
+
+    Each lies under the user's cache folder unless its variable (FTTUNE_STORE, FTTUNE_CACHE, FTTUNE_STATE) is set.
+    """
+    moved = os.environ.get(_PLACES[name])
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(moved).expanduser().absolute() if moved else cache / "fttune" / name
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Make a folder, and turn what can go wrong while writing into it into one line that says how to move it."""
+    variable = next((v for n, v in _PLACES.items() if folder.is_relative_to(place(n))), None)
+    hint = f"; set {variable} to move it" if variable else ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StoreError(f"no room left in {folder}{hint}") from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+            raise DataError(f"cannot write to {folder}: {error.strerror}{hint}") from None
+        raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; it takes the place of `path` only when the block succeeds."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold `path` + `.lock` alone; waits for another holder. The kernel drops the lock of a process that dies.
+
+    What a killed holder left half-written beside `path` is removed, since nobody else can be writing it.
+    """
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            left.unlink(missing_ok=True)
+        yield
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Try to hold `path` alone without waiting; gives whether it was free."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

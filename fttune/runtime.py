@@ -1,0 +1,17 @@
+"""The machine's side of a trial: where files lie and what it computes on. Never part of a trial's identity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """Nothing here may change a result beyond rounding."""
+
+    store: Path  # folder of decoded images
+    cache: Path  # folder of frozen features
+    device: str = "auto"  # auto: a GPU where the process sees one
+    threads: int | None = None  # of the training; None: torch's own choice
+    weights: Mapping[str, Path] = field(default_factory=dict)  # backbone: file, instead of where the catalog looks
+    git_commit: str = ""  # of the code, for the record

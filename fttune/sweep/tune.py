@@ -1,0 +1,206 @@
+"""Run a finished, flat list of jobs on a Ray cluster. The only file that imports ray."""
+
+import logging
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+# Read by Ray when it is imported or started. Left to itself Ray would rebuild the environment of `uv run` for every
+# worker, write its own logs of each result, and count usage.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# Keep freed memory in the process: training frees and asks for the same blocks at every step
+# (benchmarks/allocator.py measures what it brings).
+_ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+import ray
+from ray import tune
+
+from fttune.config import Resources
+from fttune.distance import DistanceJob
+from fttune.errors import ConfigError, UnreachableError
+from fttune.record import CurvePoint, DistanceRecord, RunRecord
+from fttune.runtime import Runtime
+from fttune.trial import Trial
+
+Job = Trial | DistanceJob
+_RESTARTS = 2  # of a job whose process died; an error of the job itself is not tried again
+
+
+class Listener(Protocol):
+    """Who wants to know how a sweep goes; called on the driver, from Tune's loop, so it must return at once."""
+
+    def started(self, trial: Trial) -> None: ...
+
+    def point(self, trial_id: str, point: CurvePoint) -> None: ...
+
+    def finished(self, record: RunRecord, traceback: str = "") -> None: ...
+
+    def distance(self, record: DistanceRecord) -> None: ...
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """What became of a list of jobs."""
+
+    finished: list[RunRecord] = field(default_factory=list)
+    failed: list[RunRecord] = field(default_factory=list)
+    complete: bool = False  # every job came to an end; otherwise interrupted or stopped at the first failure
+
+
+@contextmanager
+def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
+    """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
+    os.environ.update({name: value for name, value in _ALLOCATOR.items() if name not in os.environ})
+    local: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **({} if address else local),
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UnreachableError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    runtime: Runtime,
+    resources: Resources,
+    listeners: Sequence[Listener],
+    *,
+    fail_fast: bool = False,
+) -> Outcome:
+    """Run every job once, in order, as many side by side as fit; processes are reused from job to job.
+
+    Returns when all came to an end, or after an interrupt (SIGINT) with `complete` false.
+    """
+    share = _share(resources)
+    relay = _Relay(jobs=jobs, listeners=listeners, git_commit=runtime.git_commit)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(_work, jobs=list(jobs), runtime=runtime), share),
+            param_space={"job": tune.grid_search(list(range(len(jobs))))},
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=resources.max_concurrent),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                name="sweep",
+                verbose=0,
+                callbacks=[relay],
+                stop=_StopAtFailure(relay.outcome) if fail_fast else None,
+                failure_config=tune.FailureConfig(max_failures=_RESTARTS),
+            ),
+        )
+        tuner.fit()
+    relay.outcome.complete = relay.ended == len(jobs)
+    return relay.outcome
+
+
+def _share(resources: Resources) -> dict[str, float]:
+    """What one job occupies on the running cluster; ConfigError when no machine of ours could ever offer it."""
+    offered = ray.cluster_resources()
+    gpus = offered.get("GPU", 0)
+    gpu = (0.25 if gpus else 0.0) if resources.gpu == "auto" else float(resources.gpu)
+    for name, asked, has in (("gpu", gpu, gpus), ("cpu", resources.cpu, offered.get("CPU", 0))):
+        if asked > has:
+            raise ConfigError(f"resources.{name}: a trial asks for {asked:g}, but the cluster has {has:g}")
+    return {"cpu": resources.cpu, "gpu": gpu}
+
+
+def _work(config: dict[str, Any], *, jobs: Sequence[Job], runtime: Runtime) -> None:
+    """On a worker: run one job and report what it came to as plain values."""
+    # Here, not above: the driver that hands out jobs needs no torch.
+    from fttune.training.run import run_trial
+
+    job = jobs[config["job"]]
+    try:
+        if isinstance(job, DistanceJob):
+            tune.report({"distance": asdict(job.measure(runtime))})
+        else:
+            record = run_trial(job, runtime, lambda point: tune.report({"point": asdict(point)}))
+            tune.report({"record": asdict(record)})
+    except Exception as error:
+        # Told as a result, so that the process lives on for the next job.
+        tune.report({"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
+
+
+class _Relay(tune.Callback):
+    """Turns what Tune says about its trials into calls on our listeners."""
+
+    def __init__(self, *, jobs: Sequence[Job], listeners: Sequence[Listener], git_commit: str) -> None:
+        self.outcome = Outcome()
+        self.ended = 0
+        self._jobs = jobs
+        self._listeners = listeners
+        self._git_commit = git_commit
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        job = self._job(trial)
+        if isinstance(job, Trial):
+            for listener in self._listeners:
+                listener.started(job)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        job = self._job(trial)
+        if "point" in result and isinstance(job, Trial):
+            for listener in self._listeners:
+                listener.point(job.id, CurvePoint(**result["point"]))
+        elif "record" in result:
+            self._finish(RunRecord(**result["record"]))
+        elif "distance" in result:
+            for listener in self._listeners:
+                listener.distance(DistanceRecord(**result["distance"]))
+            self.ended += 1
+        elif "error" in result:
+            self._fail(job, result["error"], result["traceback"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._fail(self._job(trial), f"the process of the trial died {_RESTARTS + 1} times", "")
+
+    def _job(self, trial: Any) -> Job:
+        return self._jobs[trial.config["job"]]
+
+    def _fail(self, job: Job, reason: str, trace: str) -> None:
+        if isinstance(job, Trial):
+            first = reason.splitlines()[0]
+            self._finish(RunRecord.of(job, status="failed", error=first, git_commit=self._git_commit), trace)
+        else:
+            raise UnreachableError(f"distance of {job.dataset}: {reason}")
+
+    def _finish(self, record: RunRecord, trace: str = "") -> None:
+        self.ended += 1
+        kept: Literal["failed", "finished"] = "failed" if record.status == "failed" else "finished"
+        getattr(self.outcome, kept).append(record)
+        for listener in self._listeners:
+            listener.finished(record, trace)
+
+
+class _StopAtFailure(tune.Stopper):
+    """Ends the whole sweep once a trial has failed."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self._outcome.failed)

@@ -1,0 +1,69 @@
+"""Apply a layer spec to a pre-trained network: what is frozen, what is tuned, what starts anew, and at which rate."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fttune.backbones.staged import initialise, replace_classifier
+from fttune.layers import LayerSpec
+from fttune.trial import BatchNorm, HParams, seed_from
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Student:
+    """A network cut at its spec; both parts share their weights with the network they were cut from."""
+
+    frozen: nn.Sequential  # copied, eval mode, without gradient; empty for a tuned network
+    trained: nn.Sequential  # tuned and new stages
+    spec: LayerSpec
+    bn: BatchNorm
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """From images (or, where the frozen part is empty, from its output) to logits [B, classes]."""
+        with torch.no_grad():
+            features = self.frozen(inputs)
+        return self.trained(features)
+
+    def train(self) -> None:
+        """Training mode for what is trained. Frozen stages stay in eval: no dropout, BatchNorm fixed.
+
+        Tuned BatchNorm layers keep the source's statistics with `bn: source`; their scale and shift are trained.
+        """
+        self.trained.train()
+        if self.bn == "source":
+            for stage in list(self.trained)[: self.spec.tuned]:
+                for module in stage.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.eval()
+
+    def eval(self) -> None:
+        self.trained.eval()
+
+
+def apply_spec(net: nn.Sequential, spec: LayerSpec, *, classes: int, bn: BatchNorm, seed: int) -> Student:
+    """Cut a pre-trained staged network at `spec`; the network itself is changed.
+
+    Each new layer is initialised from `seed` and its own position, so the classifier starts from the same values
+    whatever else is new, and both members of a pair start alike.
+    """
+    replace_classifier(net, classes)
+    for position in range(spec.depth - spec.random, spec.depth):
+        initialise(net[position], seed_from("layer", seed, position))
+    net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    frozen, trained = net[: spec.frozen], net[spec.frozen :]
+    frozen.eval().requires_grad_(False)
+    return Student(frozen=frozen, trained=trained, spec=spec, bn=bn)
+
+
+def parameter_groups(student: Student, hparams: HParams) -> list[dict[str, object]]:
+    """Optimiser groups: tuned copied layers at `copied_lr_scale` times the rate of new layers (paper, section 3).
+
+    Frozen parameters are in no group.
+    """
+    stages = list(student.trained)
+    tuned = [p for stage in stages[: student.spec.tuned] for p in stage.parameters()]
+    new = [p for stage in stages[student.spec.tuned :] for p in stage.parameters()]
+    groups = [(tuned, hparams.lr * hparams.copied_lr_scale), (new, hparams.lr)]
+    return [{"params": params, "lr": lr} for params, lr in groups if params]

@@ -1,0 +1,107 @@
+"""The sweep file is checked as a whole, and each mistake is one line that says what to write."""
+
+from pathlib import Path
+
+import pytest
+
+from fttune.config import load_sweep
+from fttune.errors import ConfigError
+
+GOOD = """
+name: small
+grid:
+  datasets: {digits: [5, 20], mine: {path: photos, images_per_class: 3, val: 2}}
+  backbones: [tiny]
+  random_top: [1, 2]
+  seeds: [0, 1]
+train: {lr: 1e-2, steps: 30}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_that_depend_on_steps_are_filled_in(tmp_path: Path) -> None:
+    sweep = load_sweep(write(tmp_path, GOOD))
+    hparams = sweep.train.hparams()
+    assert (hparams.lr, hparams.steps, hparams.lr_drop_steps, hparams.report_every) == (0.01, 30, (20,), 3)
+
+
+def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
+    sweep = load_sweep(write(tmp_path, GOOD))
+    assert sweep.grid.datasets["mine"].path == tmp_path / "photos"
+    assert sweep.grid.datasets["mine"].images_per_class == (3,)
+
+
+def test_overrides_change_one_value_each(tmp_path: Path) -> None:
+    sweep = load_sweep(write(tmp_path, GOOD), ["train.steps=90", "grid.seeds=[7]", "tracking.experiment=other"])
+    assert (sweep.train.steps, sweep.grid.seeds, sweep.tracking.experiment) == (90, (7,), "other")
+
+
+def test_specs_written_out_join_the_product(tmp_path: Path) -> None:
+    sweep = load_sweep(write(tmp_path, GOOD), ["grid.specs=['F(1)T(2-3)R(4)']"])
+    assert list(map(str, sweep.grid.layer_specs(4))) == [
+        "F(1-3)R(4)",
+        "T(1-3)R(4)",
+        "F(1-2)R(3-4)",
+        "T(1-2)R(3-4)",
+        "F(1)T(2-3)R(4)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("trian.lr=1", "unknown key in the sweep file 'trian'; did you mean 'train'?"),
+        ("train.momentun=1", "unknown key in train 'momentun'; did you mean 'momentum'?"),
+        ("grid.datasets.mine.pth=x", "unknown key in grid.datasets.mine 'pth'; did you mean 'path'?"),
+        ("resources.gpu=1.5", "resources.gpu: must be 'auto', a fraction <= 1 or a whole number, but got 1.5"),
+        ("resources.gpu=-1", "resources.gpu: must be 'auto', a fraction <= 1 or a whole number, but got -1"),
+        ("resources.gpu=lots", "resources.gpu:"),
+        ("grid.seeds=[0, 0]", "grid.seeds: '0' stands twice, which would make duplicate trials"),
+        ("grid.datasets.digits=[5, 5]", "'5' stands twice"),
+        ("grid.datasets={}", "grid.datasets:"),
+        ("grid.random_top=[]", "needs random_top (with modes) or specs"),
+        ("train.views=random", "train.views: input should be 'center', 'flip' or 'crop', but got 'random'"),
+        ("train.lr=-1", "train.lr must be > 0, but got -1"),
+        ("search.space={lr: [0, 1]}", "0 < low < high must hold"),
+        ("name=a/b", "name:"),
+        ("train", "must read key.path=value"),
+        ("name.x=1", "'name' holds a str, not keys"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_nearest_right_thing(tmp_path: Path, override: str, says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_sweep(write(tmp_path, GOOD), [override])
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("- a\n- b\n", "a sweep file is a mapping that starts with 'name:' and 'grid:', but got a list"),
+        ("", "but got nothing"),
+        ("name: [", "not YAML"),
+        ("name: a\n", "grid: this key is required"),
+    ],
+)
+def test_a_file_that_is_no_sweep_is_one_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_sweep(write(tmp_path, text))
+    assert says in str(error.value)
+    assert str(tmp_path / "sweep.yaml") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_sweep(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "sweeps").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_sweep_of_the_project_loads(path: Path) -> None:
+    assert load_sweep(path).name == path.stem

@@ -1,0 +1,109 @@
+"""Imports run one way, down the floors of the house, and each heavy dependency stays behind one door."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "fttune"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Each room and the rooms it may import; F0 is open to all.
+GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "config", "plan"}
+VALUES = GROUND - {"config", "plan"}
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "layers": {"errors"},
+    "trial": {"errors", "layers"},
+    "record": {"trial"},
+    "runtime": set(),
+    "files": {"errors"},
+    "config": {"errors", "layers", "trial"},
+    "plan": {"errors", "layers", "trial", "record", "config"},
+    "data": VALUES,
+    "backbones": VALUES,
+    "features": VALUES | {"data", "backbones"},
+    "training": VALUES | {"data", "backbones", "features"},
+    "distance": VALUES | {"data", "backbones", "features", "training"},
+    "tracking": VALUES,
+    "sweep": GROUND | {"data", "backbones", "features", "training", "distance", "tracking"},
+    "analysis": VALUES | {"tracking"},
+    "cli": GROUND | {"data", "backbones", "features", "training", "distance", "tracking", "sweep", "analysis"},
+}
+# Rooms that run on a bare GPU machine, and what they may stand on there.
+BARE = {"data", "backbones", "features", "training", "distance"}
+BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
+DOORS = {
+    "ray": {"fttune/sweep/tune.py"},
+    "mlflow": {"fttune/tracking/runs.py"},
+    "optuna": {"fttune/sweep/search.py"},
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module a file imports, at the top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            if node.module == "fttune":
+                yield from (f"fttune.{alias.name}" for alias in node.names)
+            else:
+                yield node.module or ""
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    here = room(path)
+    allowed = set(ROOMS) if here == "__init__" else ROOMS[here] | {here}
+    ours = {module.split(".")[1] for module in imports(path) if module.startswith("fttune.")}
+    assert ours <= allowed, f"{here} must not import {sorted(ours - allowed)}"
+
+
+@pytest.mark.parametrize("package", sorted(DOORS))
+def test_a_heavy_dependency_has_one_door(package: str) -> None:
+    users = {
+        str(path.relative_to(PACKAGE.parent))
+        for path in FILES
+        if any(module.split(".")[0] == package for module in imports(path))
+    }
+    assert users == DOORS[package]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if room(path) in BARE], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_what_trains_runs_on_a_bare_machine(path: Path) -> None:
+    roots = {module.split(".")[0] for module in imports(path)}
+    foreign = {name for name in roots if name not in sys.stdlib_module_names} - BARE_PACKAGES - {"fttune"}
+    assert not foreign
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room(path) in {"tracking", "analysis"}], ids=str)
+def test_tables_regenerate_without_torch_or_ray(path: Path) -> None:
+    assert not {module.split(".")[0] for module in imports(path)} & {"torch", "torchvision", "ray"}
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("fttune.cli", ("torch", "ray", "mlflow", "optuna", "matplotlib", "pandas")),
+        ("fttune.sweep.tune", ("torch", "mlflow")),
+        ("fttune.sweep.ground", ("torch", "ray", "mlflow", "optuna")),
+        ("fttune.analysis.report", ("torch", "ray", "mlflow")),
+        ("fttune.tracking.table", ("torch", "ray", "mlflow")),
+        ("fttune.training.run", ("ray", "mlflow", "pydantic", "typer")),
+    ],
+)
+def test_nobody_pays_for_an_import_they_do_not_use(module: str, unwanted: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print(*sorted(set({unwanted!r}) & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == []
