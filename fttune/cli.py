@@ -1,0 +1,171 @@
+"""The commands. Each reads its arguments, calls one floor down and prints; heavy imports wait until they are needed."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fttune.errors import FttuneError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="How many layers of a pre-trained network to copy, and whether to freeze or fine-tune them: with evidence.",
+)
+
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Values to change in it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+Target = Annotated[str, typer.Argument(help="A dataset of the catalog, or a folder of class folders.")]
+Size = Annotated[int | None, typer.Option("--image-size", min=1, metavar="PX", help="Side of the network's input.")]
+
+
+def main() -> None:
+    """Entry point of the command `fttune`: errors on purpose become one line and an exit code."""
+    try:
+        app()
+    except FttuneError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@app.command()
+def run(
+    sweep_file: SweepFile,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Count, run nothing, write nothing.")] = False,
+    address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="A running Ray cluster: auto or HOST:PORT.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Run the failed trials, and only these.")] = False,
+    only: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Run only trials like this.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Run at most so many trials.")] = None,
+    fail_fast: Annotated[bool, typer.Option(help="Stop at the first failed trial.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; runs/NAME unless given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run what a sweep still misses, then print the recommendation table."""
+    from fttune.config import load_sweep
+    from fttune.session import Call, plan_sweep, run_sweep
+    from fttune.sweep.driver import Choice
+
+    sweep = load_sweep(sweep_file, overrides or ())
+    choice = Choice(retry_failed=retry_failed, only=tuple(only or ()), limit=limit)
+    if dry_run:
+        plan_sweep(sweep, choice, as_json=as_json)
+        return
+    words = ["fttune", "run", str(sweep_file), *(overrides or ())]
+    call = Call(words=words, address=address, fail_fast=fail_fast, out=out, as_json=as_json)
+    raise typer.Exit(run_sweep(sweep, choice, call))
+
+
+@app.command()
+def plan(sweep_file: SweepFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Count a sweep's trials: in all, done, failed, to run, and what they will take. Writes nothing."""
+    from fttune.config import load_sweep
+    from fttune.session import plan_sweep
+    from fttune.sweep.driver import Choice
+
+    plan_sweep(load_sweep(sweep_file, overrides or ()), Choice(), as_json=as_json)
+
+
+@app.command()
+def status(sweep_file: SweepFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """How a sweep goes, seen from another terminal: done, running, failed, time left."""
+    from fttune.config import load_sweep
+    from fttune.session import show_status
+
+    show_status(load_sweep(sweep_file, overrides or ()), as_json=as_json)
+
+
+@app.command()
+def report(
+    sweep_file: SweepFile,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; runs/NAME unless given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Regenerate table, figures and page from the logged runs alone."""
+    from fttune.config import load_sweep
+    from fttune.session import make_report
+
+    make_report(load_sweep(sweep_file, overrides or ()), out=out, as_json=as_json)
+
+
+@app.command()
+def spec(
+    backbone: Annotated[str, typer.Argument(help="A backbone of the catalog.")],
+    layer_spec: Annotated[str, typer.Argument(metavar="SPEC", help="Such as 'T(1-7)R(8)'.")],
+    image_size: Size = None,
+    classes: Annotated[int, typer.Option(min=2, help="Classes of the new classifier.")] = 10,
+    scale: Annotated[float, typer.Option("--copied-lr-scale", min=0, help="Rate of tuned layers / of new ones.")] = 0.2,
+    as_json: AsJson = False,
+) -> None:
+    """What a layer spec does to a backbone, layer by layer."""
+    from fttune.describe import spec_rows
+    from fttune.terminal import print_rows
+
+    print_rows(spec_rows(backbone, layer_spec, image_size, classes, scale), as_json=as_json)
+
+
+@app.command()
+def datasets(as_json: AsJson = False) -> None:
+    """The datasets of the catalog; any folder of class folders is one more."""
+    from fttune.describe import dataset_rows
+    from fttune.terminal import print_rows
+
+    print_rows(dataset_rows(), as_json=as_json)
+
+
+@app.command()
+def backbones(as_json: AsJson = False) -> None:
+    """The backbones of the catalog, and whether their weights are on this machine."""
+    from fttune.describe import backbone_rows
+    from fttune.terminal import print_rows
+
+    print_rows(backbone_rows(), as_json=as_json)
+
+
+@app.command()
+def prepare(
+    target: Target,
+    image_size: Size = None,
+    skip_corrupt: Annotated[bool, typer.Option(help="Leave out images that cannot be decoded.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a dataset's layout, count it, and decode it into the store."""
+    from fttune.describe import prepared
+    from fttune.terminal import print_facts
+
+    print_facts(prepared(target, image_size=image_size, skip_corrupt=skip_corrupt), as_json=as_json)
+
+
+@app.command()
+def distance(
+    target: Target,
+    source: Annotated[
+        str | None, typer.Option(help="Dataset or folder to measure from; the backbone's source.")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="Whose features are compared.")] = "efficientnet_lite0",
+    image_size: Size = None,
+    as_json: AsJson = False,
+) -> None:
+    """How far a target's images lie from those a backbone was trained on, with its band in the table."""
+    from fttune.describe import measured
+    from fttune.terminal import print_facts
+
+    print_facts(measured(target, source=source, backbone=backbone, image_size=image_size), as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """What this machine has: cores, GPUs, memory, room, versions, weights, the tracker."""
+    from fttune.describe import checks
+    from fttune.terminal import print_facts
+
+    print_facts(checks(), as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""What the sweep commands do: plan, run, status, report; each from a checked sweep to what is printed."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fttune.analysis.report import Report, summary, write_report
+from fttune.config import Sweep
+from fttune.plan import Plan, pending
+from fttune.record import RunRecord
+from fttune.sweep.driver import Choice, alone, choose, estimate, is_running, machine, open_tracker, room, state_file
+from fttune.sweep.ground import Ground, prepare, survey
+from fttune.sweep.progress import Display, clock
+from fttune.terminal import Decoding, print_json, say
+from fttune.tracking.runs import Tracker
+from fttune.tracking.writer import Writer
+from fttune.trial import Trial
+
+if TYPE_CHECKING:
+    from fttune.sweep.tune import Outcome
+
+# Exit codes of `fttune run`.
+DONE, FAILED, NOTHING, UNDELIVERED, INTERRUPTED = 0, 1, 3, 4, 130
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """How `fttune run` was called."""
+
+    words: Sequence[str]  # the command to give again
+    address: str | None = None  # of a Ray cluster
+    fail_fast: bool = False
+    out: Path | None = None  # folder of the report
+    as_json: bool = False
+
+    def again(self, *extra: str) -> str:
+        return shlex.join([*self.words, *extra])
+
+
+def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
+    """Count the trials; nothing is decoded, trained or written."""
+    ground = survey(sweep, machine(sweep))
+    records = open_tracker(sweep).records()
+    whole = pending(ground.trials, records)
+    chosen = choose(whole, choice)
+    facts = {
+        **_counts(whole, chosen),
+        "not_prepared": ground.unprepared,
+        "store_bytes": room(ground),
+        **asdict(estimate(sweep, chosen, whole, records)),
+    }
+    if as_json:
+        return print_json({"sweep": sweep.name, **facts})
+    say(_line(sweep, whole, chosen))
+    if ground.unprepared:
+        say(f"not prepared on this machine, so counted as to run: {', '.join(ground.unprepared)}")
+        say(f"decoding them will take {facts['store_bytes'] / 1e6:.0f} MB in the store")
+    left = facts["seconds"]
+    return say(
+        "no finished trial to estimate the time by" if left is None else f"about {clock(left)} to go on this machine"
+    )
+
+
+def run_sweep(sweep: Sweep, choice: Choice, call: Call) -> int:
+    """Run what is missing, log it, report on it; gives the exit code."""
+    runtime, tracker = machine(sweep), open_tracker(sweep)
+    with alone(sweep):
+        with Decoding() as progress:
+            ground = prepare(sweep, runtime, progress)
+        with Writer(tracker, state_file(sweep, ".spool"), sweep.name) as writer:
+            whole = pending(ground.trials, tracker.records())
+            chosen = choose(whole, choice)
+            say(_line(sweep, whole, chosen))
+            writer.adopt(whole.done)
+            outcome = _work(sweep, ground, tracker, writer, chosen, call)
+            waiting = writer.close()
+            for note in (*writer.notes, *outcome.notes):
+                say(note)
+        return _verdict(sweep, ground, tracker, outcome, waiting, call)
+
+
+def show_status(sweep: Sweep, *, as_json: bool) -> None:
+    """Count what is done, running and failed; reads only."""
+    ground, tracker = survey(sweep, machine(sweep)), open_tracker(sweep)
+    records = tracker.records()
+    whole = pending(ground.trials, records)
+    busy = is_running(sweep)
+    wanted = {trial.id: trial.name for trial in whole.to_run}
+    running = [wanted[trial_id] for trial_id in tracker.running() if trial_id in wanted] if busy else []
+    left = estimate(sweep, whole.to_run, whole, records).seconds
+    failed = [{"trial": trial.name, "id": trial.id, "error": _errors(records)[trial.id]} for trial in whole.failed]
+    if as_json:
+        facts = _counts(whole, whole.to_run) | {"running": running, "active": busy, "seconds": left, "failures": failed}
+        return print_json({"sweep": sweep.name, **facts})
+    say(f"{sweep.name}: {len(whole.done)} of {whole.total} done, {len(running)} running, {len(whole.failed)} failed")
+    for name in running:
+        say(f"  running  {name}")
+    for failure in failed:
+        say(f"  FAILED   {failure['trial']}: {failure['error']}")
+    if whole.to_run and left is not None:
+        say(f"about {clock(left)} to go" if busy else f"about {clock(left)} to go once it runs again")
+    return None
+
+
+def make_report(sweep: Sweep, *, out: Path | None, as_json: bool) -> None:
+    """Regenerate the report from the logged runs and attach it to the sweep's run."""
+    ground, tracker = survey(sweep, machine(sweep)), open_tracker(sweep)
+    if ground.unprepared:
+        say(f"not prepared on this machine: {', '.join(ground.unprepared)}; taking every run logged for this sweep")
+    report, folder = _report(sweep, ground, tracker, out)
+    _print_report(sweep, tracker, report, folder, as_json=as_json, code=DONE)
+
+
+def _work(
+    sweep: Sweep, ground: Ground, tracker: Tracker, writer: Writer, chosen: Sequence[Trial], call: Call
+) -> "Outcome":
+    """Measure the missing distances, run the chosen trials."""
+    from fttune.sweep.tune import Outcome, cluster, run_jobs
+
+    jobs, missing = ground.distances()
+    known = {record.id for record in tracker.distances()}
+    wanted = [job for job in jobs if job.id not in known]
+    if not chosen and not wanted:
+        return Outcome(complete=True, notes=missing)
+    with cluster(call.address), Display(chosen) as display:
+        runtime = machine(sweep)
+        outcome = run_jobs([*wanted, *chosen], runtime, sweep.resources, [writer, display], fail_fast=call.fail_fast)
+    outcome.notes += missing
+    return outcome
+
+
+def _verdict(sweep: Sweep, ground: Ground, tracker: Tracker, outcome: "Outcome", waiting: int, call: Call) -> int:
+    """Say how it ended; the exit code."""
+    if waiting:
+        say(f"the tracker is away: {waiting} events wait in {state_file(sweep, '.spool')}")
+        say(f"once it is back, this delivers them: {call.again()}")
+        return UNDELIVERED
+    if not outcome.complete and not outcome.failed:
+        say(f"interrupted; what is finished is logged, and this goes on: {call.again()}")
+        return INTERRUPTED
+    records = tracker.records()
+    whole = pending(ground.trials, records)
+    for trial in whole.failed:
+        say(f"FAILED  {trial.name}: {_errors(records)[trial.id]}")
+    code = FAILED if whole.failed else DONE
+    if whole.failed:
+        say(f"to run the failed trials again: {call.again('--retry-failed')}")
+    if not whole.done:
+        return code
+    report, folder = _report(sweep, ground, tracker, call.out)
+    _print_report(sweep, tracker, report, folder, as_json=call.as_json, code=code)
+    return code
+
+
+def _report(sweep: Sweep, ground: Ground, tracker: Tracker, out: Path | None) -> tuple[Report, Path]:
+    folder = out or Path("runs") / sweep.name
+    ids = {trial.id for trial in ground.trials}
+    partial = bool(ground.unprepared)
+    digests = {facts.digest for facts in ground.facts.datasets.values()}
+    report = write_report(
+        [record for record in tracker.records(sweep.name) if partial or record.trial_id in ids],
+        [record for record in tracker.distances(sweep.name) if partial or record.data_digest in digests],
+        folder,
+        name=sweep.name,
+        image_edges=sweep.analysis.image_bands,
+        distance_edges=sweep.analysis.distance_bands,
+        confidence=sweep.analysis.confidence,
+    )
+    tracker.log_report(sweep.name, folder)
+    return report, folder
+
+
+def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, *, as_json: bool, code: int) -> None:
+    if as_json:
+        table: dict[str, Any] = {"sweep": sweep.name, "exit_code": code, "report": str(folder), "mlflow": tracker.uri}
+        return print_json(table | {"table": report.document})
+    print(summary(report))
+    print(f"report: {folder / 'report.html'}")
+    return print(
+        f"MLflow: uv run mlflow ui --backend-store-uri {tracker.uri}   (experiment {sweep.tracking.experiment})"
+    )
+
+
+def _errors(records: Sequence[RunRecord]) -> dict[str, str]:
+    return {record.trial_id: record.error for record in records}
+
+
+def _counts(plan: Plan, chosen: Sequence[Trial]) -> dict[str, int]:
+    counts = {"total": plan.total, "done": len(plan.done), "failed": len(plan.failed)}
+    return counts | {"to_run": len(plan.to_run), "chosen": len(chosen)}
+
+
+def _line(sweep: Sweep, plan: Plan, chosen: Sequence[Trial]) -> str:
+    counts = f"{plan.total} trials: {len(plan.done)} done, {len(plan.failed)} failed, {len(plan.to_run)} to run"
+    if not chosen:
+        return f"{sweep.name}: {counts}; nothing to start"
+    return f"{sweep.name}: {counts}; starting {len(chosen)}"

@@ -1,0 +1,121 @@
+"""One `fttune run`: what is logged already, what is missing, and getting it run and logged."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fttune.config import Sweep
+from fttune.errors import UsageError
+from fttune.files import claimed, place
+from fttune.plan import Plan, cost, only
+from fttune.record import RunRecord
+from fttune.runtime import Runtime
+from fttune.sweep.ground import Ground, dataset_row
+from fttune.tracking.runs import Tracker
+from fttune.tracking.uri import database_file
+from fttune.trial import Trial, digest, stored_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """Which of a sweep's trials a run is about."""
+
+    retry_failed: bool = False  # the failed ones, instead of those that never ran
+    only: Sequence[str] = ()  # key=value conditions
+    limit: int | None = None  # trials at most
+
+
+def machine(sweep: Sweep) -> Runtime:
+    """Where this machine keeps its files, and what a trial may use of it."""
+    return Runtime(
+        store=place("store"),
+        cache=place("features"),
+        threads=max(1, int(sweep.resources.cpu)),
+        weights=sweep.data.weights,
+        git_commit=git_commit(),
+    )
+
+
+def open_tracker(sweep: Sweep) -> Tracker:
+    """The sweep's tracker; it is not asked anything yet."""
+    return Tracker(sweep.tracking.uri, sweep.tracking.experiment)
+
+
+def choose(plan: Plan, choice: Choice) -> list[Trial]:
+    """The trials to run now, the costliest first."""
+    trials = only(plan.failed if choice.retry_failed else plan.to_run, choice.only)
+    return trials[: choice.limit]
+
+
+def state_file(sweep: Sweep, suffix: str) -> Path:
+    """A file of this sweep's own on this machine, whatever folder it is run from."""
+    uri = open_tracker(sweep).uri
+    file = database_file(uri)
+    key = digest([str(file.absolute()) if file else uri, sweep.tracking.experiment, sweep.name])[:16]
+    return place("state") / f"{sweep.name}-{key}{suffix}"
+
+
+@contextmanager
+def alone(sweep: Sweep) -> Iterator[None]:
+    """Hold the sweep on this machine; UsageError while another process runs it."""
+    lock = state_file(sweep, ".lock")
+    with claimed(lock) as free:
+        if not free:
+            raise UsageError(f"sweep '{sweep.name}' is being run by another process; `fttune status` shows how it goes")
+        yield
+
+
+def is_running(sweep: Sweep) -> bool:
+    """Whether a process of this machine runs the sweep now."""
+    lock = state_file(sweep, ".lock")
+    if not lock.exists():
+        return False
+    with claimed(lock) as free:
+        return not free
+
+
+def git_commit() -> str:
+    """The commit of the code, with `+` when it was changed since; empty outside a git checkout."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + "+" if commit and git("status", "--porcelain", "--untracked-files=no") else commit
+    except FileNotFoundError:
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What trials will take; None where nothing like them was finished yet."""
+
+    seconds: float | None  # on this machine, as many side by side as fit
+    gpu_hours: float | None  # None too where the share of a GPU is not a number
+
+
+def estimate(sweep: Sweep, trials: Sequence[Trial], plan: Plan, records: Sequence[RunRecord]) -> Estimate:
+    """Scale the seconds of this sweep's finished trials by relative cost (`fttune.plan.cost`)."""
+    seconds = {record.trial_id: record.seconds or 0.0 for record in records}
+    done = sum(cost(trial) for trial in plan.done)
+    if not done:
+        return Estimate(seconds=None, gpu_hours=None)
+    busy = sum(map(cost, trials)) * sum(seconds[trial.id] for trial in plan.done) / done
+    cores = len(os.sched_getaffinity(0))
+    side_by_side = min(sweep.resources.max_concurrent or cores, max(1, int(cores / sweep.resources.cpu)))
+    gpu = sweep.resources.gpu
+    return Estimate(seconds=busy / side_by_side, gpu_hours=None if isinstance(gpu, str) else busy * gpu / 3600)
+
+
+def room(ground: Ground) -> int:
+    """Bytes that the datasets not decoded yet will take in the store."""
+    side = stored_size(ground.sweep.train.image_size)
+    entries = ground.sweep.grid.datasets
+    images = sum(len(dataset_row(name, entries[name]).source().images) for name in ground.unprepared)
+    return images * side * side * 3

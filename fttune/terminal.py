@@ -1,0 +1,78 @@
+"""How the command line speaks: one JSON document or a table on stdout, everything else on stderr."""
+
+import json
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+Row = dict[str, Any]
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout; values JSON has no form for are written as text."""
+    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+
+
+def print_rows(rows: Sequence[Row], *, as_json: bool = False) -> None:
+    """Rows as a table, numbers to the right; or as a JSON list."""
+    if as_json:
+        return print_json(list(rows))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, value in rows[0].items() if rows else ():
+        table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int | float) else "left")
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    return Console(highlight=False).print(table)
+
+
+def print_facts(facts: Row, *, as_json: bool = False) -> None:
+    """Names and values, one line each; or as one JSON object."""
+    if as_json:
+        return print_json(facts)
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
+    return None
+
+
+def say(line: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class Decoding:
+    """Shows images being decoded, one bar for each dataset; silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, dataset: str, done: int, total: int) -> None:
+        if dataset not in self._tasks:
+            self._tasks[dataset] = self._progress.add_task(f"decoding {dataset}", total=total)
+        self._progress.update(self._tasks[dataset], completed=done)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

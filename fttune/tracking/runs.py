@@ -1,0 +1,285 @@
+"""An MLflow experiment as records: one run per trial for life, one per sweep, one per distance measurement.
+
+The only file that imports mlflow, and only when an experiment is first asked: the import takes two seconds.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from fttune.errors import ConfigError, StoreError
+from fttune.record import CurvePoint, DistanceRecord, RunRecord
+from fttune.tracking import fields
+from fttune.tracking.fields import Row
+from fttune.tracking.uri import asking, database_file, masked, reason, resolve_uri
+from fttune.trial import digest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_ARTIFACTS = "mlartifacts"
+
+# Retries are the writer's: a POST that MLflow repeats by itself could create a second run.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds
+}
+
+_PAGE = 1000  # runs of one search
+_POINTS = 300  # curve points of one batch; MLflow takes 1000 metrics
+_NAME_LENGTH = 250  # characters of a run's name in MLflow's databases
+_CURVE = "val_accuracy"
+_PARENT = "mlflow.parentRunId"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepRun:
+    """The parent run of a sweep."""
+
+    sweep: str
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRun:
+    """The run of a trial, as far as it is logged."""
+
+    run_id: str
+    step: int  # the highest of its curve; -1 where there is none
+    done: bool
+
+
+class Tracker:
+    """One MLflow experiment.
+
+    Nothing is contacted before the first question, and reading creates neither database nor experiment. Every method
+    may raise UnreachableError. Every write may be repeated: a second time changes nothing.
+    """
+
+    def __init__(self, uri: str | None, experiment: str) -> None:
+        self.uri = resolve_uri(uri)
+        self.experiment = experiment
+
+    def records(self) -> list[RunRecord]:
+        """The finished trials, done and failed, one record each."""
+        found: dict[str, RunRecord] = {}
+        for record in self._finished("trial", RunRecord):
+            # Two sweeps that start a trial in the same instant may open two runs for it.
+            if record.trial_id not in found or record.status == "done":
+                found[record.trial_id] = record
+        return list(found.values())
+
+    def distances(self) -> list[DistanceRecord]:
+        """The distance measurements, one record for each DistanceRecord.id."""
+        return list({record.id: record for record in self._finished("distance", DistanceRecord)}.values())
+
+    def log_report(self, sweep: str, folder: Path) -> None:
+        """Upload the files of a report to the sweep's run, under `report`."""
+        if not folder.is_dir():
+            raise StoreError(f"{folder}: a report is a folder, but there is none")
+        with asking(self.uri):
+            run = self._sweep_run(sweep)
+            self._client.log_artifacts(run.info.run_id, str(folder), "report")
+
+    def open_sweep(self, sweep: str) -> SweepRun:
+        """The one parent run of a sweep, found or created, and running."""
+        with asking(self.uri):
+            run = self._sweep_run(sweep)
+            self._client.update_run(run.info.run_id, status="RUNNING")
+        return SweepRun(sweep=sweep, run_id=run.info.run_id)
+
+    def close_sweep(self, sweep: SweepRun, at: int) -> None:
+        with asking(self.uri):
+            self._client.set_terminated(sweep.run_id, "FINISHED", end_time=at)
+
+    def open_trial(self, sweep: SweepRun, trial_id: str, *, name: str, at: int) -> TrialRun:
+        """The one run of a trial, found, or created under the sweep's; `at` and all times are in ms since 1970."""
+        with asking(self.uri):
+            run = self._find(f"tags.`{fields.TRIAL_ID}` = '{trial_id}'")
+            if run is None:
+                tags = {fields.KIND: "trial", fields.TRIAL_ID: trial_id}
+                run = self._create(sweep, name=name, at=at, tags=tags)
+            steps: list[int] = []
+            if _CURVE in run.data.metrics:
+                steps = [metric.step for metric in self._client.get_metric_history(run.info.run_id, _CURVE)]
+        return TrialRun(
+            run_id=run.info.run_id, step=max(steps, default=-1), done=run.data.tags.get(fields.STATUS) == "done"
+        )
+
+    def start_trial(
+        self, run: TrialRun, sweep: SweepRun, *, params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
+        """Mark a run as running, again if it failed or was stopped; what is done stays done."""
+        if run.done:
+            return
+        states = {fields.STATUS: "running", fields.sweep_tag(sweep.sweep): "true"}
+        with asking(self.uri):
+            self._client.update_run(run.run_id, status="RUNNING")
+            self._log(run.run_id, params=params, tags={**tags, **states})
+
+    def add_points(self, run: TrialRun, points: Sequence[tuple[int, CurvePoint]]) -> TrialRun:
+        """Add (time, point) pairs to the learning curve; steps it already has are left out."""
+        step, batch = run.step, []
+        for at, point in points:
+            if point.step > step and not run.done:
+                step = point.step
+                batch += [self._metric(name, v, at, step) for name, v in fields.curve_metrics(point).items()]
+        width = 3 * _POINTS
+        with asking(self.uri):
+            for start in range(0, len(batch), width):
+                self._client.log_batch(run.run_id, metrics=batch[start : start + width])
+        return replace(run, step=step)
+
+    def finish_trial(self, run: TrialRun, sweep: SweepRun, record: RunRecord, traceback: str, at: int) -> TrialRun:
+        """Write a trial's record and end its run; a done trial is left as it is. The status comes last."""
+        if run.done:
+            return run
+        texts = {fields.ERROR: fields.printable(record.error.partition("\n")[0]), fields.sweep_tag(sweep.sweep): "true"}
+        if traceback:
+            texts[fields.TRACEBACK] = fields.printable(traceback)
+        with asking(self.uri):
+            self._write_record(run.run_id, record, at, texts)
+            self._client.set_terminated(run.run_id, "FINISHED" if record.status == "done" else "FAILED", end_time=at)
+            self._client.set_tag(run.run_id, fields.STATUS, record.status)
+        return replace(run, done=record.status == "done")
+
+    def stop_trial(self, run: TrialRun, at: int) -> None:
+        """Mark a trial that was interrupted; the next run of its sweep reopens it."""
+        if not run.done:
+            with asking(self.uri):
+                self._client.set_terminated(run.run_id, "KILLED", end_time=at)
+                self._client.set_tag(run.run_id, fields.STATUS, "stopped")
+
+    def adopt(self, sweep: SweepRun, trial_ids: Sequence[str]) -> None:
+        """Tag the runs of trials that another sweep has finished as asked for by this one too."""
+        wanted, tag = set(trial_ids), fields.sweep_tag(sweep.sweep)
+        with asking(self.uri):
+            for run in self._search(f"tags.`{fields.KIND}` = 'trial'"):
+                if run.data.tags.get(fields.TRIAL_ID) in wanted and tag not in run.data.tags:
+                    self._client.set_tag(run.info.run_id, tag, "true")
+
+    def write_distance(self, sweep: SweepRun, record: DistanceRecord, at: int) -> None:
+        """Write a measurement into its one run; measuring again replaces the values."""
+        name = f"{record.metric} {record.dataset} {record.backbone}"
+        key = digest(record.id)[:16]
+        with asking(self.uri):
+            run = self._find(f"tags.`{fields.DISTANCE_ID}` = '{key}'")
+            if run is None:
+                run = self._create(sweep, name=name, at=at, tags={fields.KIND: "distance", fields.DISTANCE_ID: key})
+            elif run.data.tags.get(fields.STATUS) == "done" and fields.unpack(DistanceRecord, run.data.tags) == record:
+                return
+            self._write_record(run.info.run_id, record, at, {fields.sweep_tag(sweep.sweep): "true"})
+            self._client.set_terminated(run.info.run_id, "FINISHED", end_time=at)
+            self._client.set_tag(run.info.run_id, fields.STATUS, "done")
+
+    def _finished(self, kind: str, row: type[Row]) -> Iterator[Row]:
+        database = database_file(self.uri)
+        if database and not database.exists():
+            return
+        with asking(self.uri):
+            for run in self._search(f"tags.`{fields.KIND}` = '{kind}'"):
+                if run.data.tags.get(fields.STATUS) in ("done", "failed"):
+                    yield fields.unpack(row, run.data.tags)
+
+    def _search(self, condition: str, page: int = _PAGE) -> Iterator["Run"]:
+        """The runs that meet a condition, oldest first, asked for in pages of `page`."""
+        experiment = self._client.get_experiment_by_name(self.experiment)
+        token = "" if experiment else None
+        while experiment and token is not None:
+            found = self._client.search_runs(
+                [experiment.experiment_id],
+                condition,
+                max_results=page,
+                order_by=["attributes.start_time ASC"],
+                page_token=token or None,
+            )
+            yield from found
+            token = found.token or None
+
+    def _find(self, condition: str) -> "Run | None":
+        """The oldest run that meets a condition."""
+        return next(self._search(condition, page=1), None)
+
+    def _sweep_run(self, sweep: str) -> "Run":
+        tag = fields.sweep_tag(sweep)
+        run = self._find(f"tags.`{fields.KIND}` = 'sweep' and tags.`{tag}` = 'true'")
+        if run is None:
+            tags = {fields.KIND: "sweep", tag: "true"}
+            run = self._client.create_run(self._experiment_id, tags=tags, run_name=sweep)
+            self._client.set_terminated(run.info.run_id, "FINISHED")
+        return run
+
+    def _create(self, sweep: SweepRun, *, name: str, at: int, tags: dict[str, str]) -> "Run":
+        tags = {**tags, _PARENT: sweep.run_id, fields.sweep_tag(sweep.sweep): "true"}
+        name = fields.printable(name, _NAME_LENGTH)
+        return self._client.create_run(self._experiment_id, start_time=at, tags=tags, run_name=name)
+
+    def _write_record(self, run_id: str, record: RunRecord | DistanceRecord, at: int, tags: Mapping[str, str]) -> None:
+        metrics = [self._metric(name, value, at, 0) for name, value in fields.record_metrics(record).items()]
+        self._log(
+            run_id, metrics=metrics, params=fields.record_params(record), tags={**fields.record_tags(record), **tags}
+        )
+
+    def _log(self, run_id: str, *, params: Mapping[str, str], tags: Mapping[str, str], metrics: Any = ()) -> None:
+        entities = self._mlflow.entities
+        self._client.log_batch(
+            run_id,
+            metrics=metrics,
+            params=[entities.Param(name, value) for name, value in params.items()],
+            tags=[entities.RunTag(name, value) for name, value in tags.items()],
+        )
+
+    def _metric(self, name: str, value: float, at: int, step: int) -> Any:
+        return self._mlflow.entities.Metric(name, value, at, step)
+
+    @cached_property
+    def _mlflow(self) -> ModuleType:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        import mlflow
+
+        # Somebody else may have imported it before, with its own levels.
+        logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
+        return mlflow
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        try:
+            with warnings.catch_warnings():
+                # Importing its store, MLflow uses an option that SQLAlchemy is about to drop.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return self._mlflow.MlflowClient(self.uri)
+        except self._mlflow.MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            raise ConfigError(f"tracking.uri {masked(self.uri)}: {reason(error)}") from None
+
+    @cached_property
+    def _experiment_id(self) -> str:
+        """The experiment, created where it does not exist; ConfigError when it was deleted."""
+        found = self._client.get_experiment_by_name(self.experiment)
+        if found is None:
+            return self._create_experiment()
+        if found.lifecycle_stage != "active":
+            raise ConfigError(
+                f"tracking.experiment '{self.experiment}' was deleted in {masked(self.uri)}: name another, "
+                f"or bring it back with `mlflow experiments restore --experiment-id {found.experiment_id}`"
+            )
+        return found.experiment_id
+
+    def _create_experiment(self) -> str:
+        """A server knows where its artifacts go; beside a database file it is `mlartifacts`."""
+        database = database_file(self.uri)
+        place = database and database.absolute().with_name(_ARTIFACTS).as_uri()
+        return self._client.create_experiment(self.experiment, artifact_location=place)

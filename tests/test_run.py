@@ -1,0 +1,158 @@
+"""One trial from its values to its record, in a plain process: fair, repeatable, cached exactly, tested once."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fttune.backbones import catalog as backbones
+from fttune.data import catalog as datasets
+from fttune.data.store import ImageStore, build
+from fttune.errors import DataError, FttuneError, StoreError
+from fttune.record import CurvePoint, RunRecord
+from fttune.runtime import Runtime
+from fttune.training import run as running
+from fttune.training.inputs import ImageInputs
+from fttune.training.loop import Labelled, fit, score
+from fttune.training.run import run_trial
+from fttune.trial import Trial, Views, stored_size
+from values import HPARAMS, make_trial
+
+CLOCKED = ("seconds", "data_seconds", "feature_seconds", "train_seconds", "eval_seconds", "images_per_second")
+FROZEN, TUNED = "F(1-2)R(3-4)", "T(1-2)R(3-4)"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
+    root = tmp_path_factory.mktemp("store")
+    source = datasets.find("digits").source()
+    return build(source, name="digits", size=stored_size(HPARAMS.image_size), resize="crop", root=root)
+
+
+@pytest.fixture(scope="module")
+def root(store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp() / "store0"
+
+
+@pytest.fixture
+def runtime(root: Path, tmp_path: Path) -> Runtime:
+    return Runtime(store=root, cache=tmp_path / "cache", device="cpu", threads=1, git_commit="abc")
+
+
+def trial_on(store: ImageStore, spec: str, *, views: Views = "center", **changes: object) -> Trial:
+    weights = backbones.weights_digest("tiny")
+    hparams = replace(HPARAMS, views=views)
+    return make_trial(spec, hparams=hparams, data_digest=store.digest, weights_digest=weights, **changes)
+
+
+def run(trial: Trial, runtime: Runtime) -> tuple[dict[str, object], list[CurvePoint]]:
+    """The record without its clocks, and the curve."""
+    points: list[CurvePoint] = []
+    record = asdict(run_trial(trial, runtime, points.append))
+    return {name: value for name, value in record.items() if name not in (*CLOCKED, "peak_memory_mb")}, points
+
+
+@pytest.mark.parametrize("views", ["center", "flip", "crop"])
+@pytest.mark.parametrize("spec", [FROZEN, TUNED])
+def test_one_seed_one_result(store: ImageStore, runtime: Runtime, spec: str, views: Views, tmp_path: Path) -> None:
+    trial = trial_on(store, spec, views=views)
+    state = torch.get_rng_state()
+    first = run(trial, runtime)
+    torch.rand(7)
+    assert run(trial, replace(runtime, cache=tmp_path / "other")) == first
+    assert run(replace(trial, seed=1), runtime) != first
+    torch.set_rng_state(state)
+
+
+def test_the_global_generator_is_left_alone(store: ImageStore, runtime: Runtime) -> None:
+    before = torch.get_rng_state()
+    run(trial_on(store, FROZEN), runtime)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_record_tells_the_trial_and_what_was_measured(store: ImageStore, runtime: Runtime) -> None:
+    trial = trial_on(store, TUNED)
+    points: list[CurvePoint] = []
+    record = run_trial(trial, runtime, points.append)
+    assert record == replace(RunRecord.of(trial, status="done", git_commit="abc"), **measured(record))
+    assert (record.train_images, record.val_images, record.test_images, record.classes) == (50, 20, 50, 10)
+    assert record.val_accuracy == max(point.val_accuracy for point in points)
+    assert [point.step for point in points] == [5, 10, 15, 20]
+    assert 0 <= (record.test_accuracy or 0) <= 1
+    assert record.seconds is not None
+    assert record.seconds >= (record.train_seconds or 0) > 0
+
+
+def measured(record: RunRecord) -> dict[str, object]:
+    asked = asdict(RunRecord.of(make_trial(), status="done"))
+    return {name: value for name, value in asdict(record).items() if asked[name] is None or name == "device"}
+
+
+@pytest.mark.parametrize("views", ["center", "flip"])
+def test_cached_features_train_as_the_whole_network_does(store: ImageStore, runtime: Runtime, views: Views) -> None:
+    trial = trial_on(store, FROZEN, views=views)
+    cached, points = run(trial, runtime)
+    assert list(runtime.cache.glob("*.arrow"))
+    bench = running._set_up(trial, runtime, running._Watch())
+    again: list[CurvePoint] = []
+    with torch.random.fork_rng():
+        torch.manual_seed(trial.seed_for("order"))
+        train, val = (whole(bench, rows) for rows in (bench.split.train, bench.split.val))
+        fit(bench.student, train, val, trial.hparams, seed=trial.seed_for("order"), report=again.append)
+    assert [point.step for point in again] == [point.step for point in points]
+    for left, right in zip(points, again, strict=True):
+        assert left.train_loss == pytest.approx(right.train_loss, rel=1e-4)
+        assert left.val_accuracy == right.val_accuracy
+    assert score(bench.student, whole(bench, bench.split.test.open())).accuracy == cached["test_accuracy"]
+
+
+def whole(bench: running._Bench, rows: object) -> Labelled:
+    """The same images without any cache: every step goes through the frozen part."""
+    images = bench._images(rows)  # pyright: ignore[reportArgumentType]
+    inputs = ImageInputs(images=images, hparams=bench.trial.hparams, norm=bench.norm)
+    labels = torch.from_numpy(bench.store.labels[rows])  # pyright: ignore
+    return Labelled(inputs=inputs, labels=labels, logits=bench.student.logits)
+
+
+def test_crops_of_a_frozen_network_cache_nothing(store: ImageStore, runtime: Runtime) -> None:
+    run(trial_on(store, FROZEN, views="crop"), runtime)
+    assert not runtime.cache.exists()
+
+
+def test_a_second_trial_on_the_same_frozen_part_computes_it_no_more(store: ImageStore, runtime: Runtime) -> None:
+    run(trial_on(store, FROZEN), runtime)
+    files = {path: path.stat().st_mtime_ns for path in runtime.cache.glob("*.arrow")}
+    other = trial_on(store, FROZEN)
+    run(replace(other, hparams=replace(other.hparams, lr=0.01)), runtime)
+    assert {path: path.stat().st_mtime_ns for path in runtime.cache.glob("*.arrow")} == files
+
+
+def test_more_images_keep_the_fewer_among_them_and_val_and_test_stay(store: ImageStore, runtime: Runtime) -> None:
+    few, many, other = (
+        running._set_up(trial_on(store, TUNED, **change), runtime, running._Watch()).split
+        for change in ({"images_per_class": 3}, {"images_per_class": 8}, {"images_per_class": 3, "seed": 5})
+    )
+    assert set(few.train) < set(many.train)
+    assert set(few.train) != set(other.train)
+    assert few.val.tolist() == many.val.tolist() == other.val.tolist()
+    assert few.test.open().tolist() == other.test.open().tolist()
+
+
+def test_the_test_set_opens_once(store: ImageStore, runtime: Runtime) -> None:
+    split = running._set_up(trial_on(store, TUNED), runtime, running._Watch()).split
+    split.test.open()
+    with pytest.raises(FttuneError):
+        split.test.open()
+
+
+def test_a_dataset_that_was_never_prepared_is_a_clear_error(
+    store: ImageStore, runtime: Runtime, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError, match="prepare"):
+        run(trial_on(store, TUNED), replace(runtime, store=tmp_path / "none"))
+
+
+def test_too_few_images_say_how_many_there_are(store: ImageStore, runtime: Runtime) -> None:
+    with pytest.raises(DataError, match="170"):
+        run(trial_on(store, TUNED, images_per_class=170), runtime)
