@@ -1,0 +1,97 @@
+"""Where images come from: a source lists them with their classes and hands out each one's encoded bytes."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Protocol
+
+from fttune.errors import DataError
+
+Pool = Literal["any", "train", "test"]
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageRef:
+    """One image of a source."""
+
+    key: str  # unique within the source and stable, such as `cat/0001.jpg`
+    label: int  # index into the source's classes
+    pool: Pool = "any"  # an official split, where there is one: test images come from `test` alone
+
+
+class Source(Protocol):
+    """A set of images; a new layout on disk is a new class with these four."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of the labels."""
+        ...
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """Every image once, in the order of the keys."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes whenever an image may have; found without reading one."""
+        ...
+
+    def read(self, ref: ImageRef) -> bytes:
+        """The encoded image."""
+        ...
+
+
+class FolderSource:
+    """A folder of class folders; images may lie deeper inside a class folder. Hidden names are left out.
+
+    Raises DataError for a path that is no such folder, saying what to change.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_dir():
+            what = "is a file" if path.exists() else "does not exist"
+            raise DataError(f"{path} must be a folder of class folders, but {what}")
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        names = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir() and entry.name[0] != ".")
+        if not names:
+            loose = any(entry.suffix.lower() in SUFFIXES for entry in self.path.iterdir())
+            hint = "; it holds images: move them into one folder per class" if loose else ""
+            raise DataError(f"{self.path} must hold one folder per class, but holds none{hint}")
+        if len(names) == 1:
+            raise DataError(f"{self.path} must hold at least two class folders, but holds only '{names[0]}'")
+        return tuple(names)
+
+    @cached_property
+    def images(self) -> tuple[ImageRef, ...]:
+        return tuple(
+            ImageRef(key=path.relative_to(self.path).as_posix(), label=label)
+            for label, name in enumerate(self.classes)
+            for path in self._files(name)
+        )
+
+    def fingerprint(self) -> str:
+        told = hashlib.sha256("\n".join(self.classes).encode())
+        for ref in self.images:
+            status = (self.path / ref.key).stat()
+            told.update(f"\n{ref.key}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+        return told.hexdigest()
+
+    def read(self, ref: ImageRef) -> bytes:
+        return (self.path / ref.key).read_bytes()
+
+    def _files(self, name: str) -> list[Path]:
+        found: list[Path] = []
+        for folder, folders, files in os.walk(self.path / name):
+            folders[:] = sorted(inner for inner in folders if inner[0] != ".")
+            found += [Path(folder) / file for file in files if file[0] != "." and Path(file).suffix.lower() in SUFFIXES]
+        if not found:
+            kinds = ", ".join(sorted(SUFFIXES))
+            raise DataError(f"class folder {self.path / name} holds no image (looked for {kinds}); fill or remove it")
+        return sorted(found)

@@ -1,0 +1,264 @@
+"""Every image decoded once, into one memory-mapped Arrow file that all processes of a machine share.
+
+A file is named by what it holds: the digest of the source images, their stored side and how they were resized. An
+index remembers the digest of a source by its fingerprint, so that an unchanged source is not read again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from fttune.data.decode import CorruptImageError, decode
+from fttune.data.readers import ImageRef, Source
+from fttune.errors import DataError, StoreError
+from fttune.files import locked, replacing, writing
+from fttune.trial import Resize
+from fttune.trial import digest as digest_of
+
+Corrupt = Literal["refuse", "skip"]
+Progress = Callable[[int, int], None]  # images done, images in all
+
+_CHUNK = 256  # images decoded and written at once
+_NAMED = 3  # corrupt images named in an error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageStore:
+    """The decoded images of a dataset, memory-mapped; N images of side S in C classes."""
+
+    digest: str  # of the source images, whatever their stored side
+    size: int  # pixels, S
+    classes: tuple[str, ...]  # C names
+    labels: np.ndarray  # int64 [N]
+    keys: tuple[str, ...]  # N
+    pools: tuple[str, ...]  # N of any, train, test
+    skipped: tuple[str, ...]  # keys of images that could not be decoded
+    copies: tuple[str, ...]  # keys left out because an equal file stands under another key
+    pixels: tuple[np.ndarray, ...]  # uint8 [n, S, S, 3] views into the map, N images in all
+
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        """The images of `rows`, uint8 [len(rows), S, S, 3]: the one copy that is made of them."""
+        taken = np.empty((len(rows), self.size, self.size, 3), np.uint8)
+        start = 0
+        for block in self.pixels:
+            here = (rows >= start) & (rows < start + len(block))
+            taken[here] = block[rows[here] - start]
+            start += len(block)
+        return taken
+
+
+def build(
+    source: Source,
+    *,
+    name: str,
+    size: int,
+    resize: Resize,
+    root: Path,
+    corrupt: Corrupt = "refuse",
+    progress: Progress | None = None,
+) -> ImageStore:
+    """The store of a source: opened if it is there and the source unchanged, decoded otherwise.
+
+    Processes that ask at once do the work once. Raises DataError for corrupt images (unless skipped), for an image that
+    stands in two classes, and where `root` cannot be written; StoreError where there is no room.
+    """
+    entry = _entry(source, corrupt)
+    with writing(root), locked(root / f"{entry}-{size}-{resize}"):
+        found = find_built(source, size=size, resize=resize, root=root, corrupt=corrupt)
+        if found is not None:
+            return found
+        content = _decode_all(source, name, root / f"{entry}-{size}-{resize}", size, resize, corrupt, progress)
+        with replacing(root / f"{entry}.json") as temporary:
+            temporary.write_text(json.dumps({"digest": content}))
+    return open_store(root=root, digest=content, size=size, resize=resize)
+
+
+def find_digest(source: Source, *, root: Path, corrupt: Corrupt = "refuse") -> str | None:
+    """The digest of a source that was decoded here at any size and has not changed since; writes nothing."""
+    try:
+        return json.loads((root / f"{_entry(source, corrupt)}.json").read_text())["digest"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def find_built(
+    source: Source, *, size: int, resize: Resize, root: Path, corrupt: Corrupt = "refuse"
+) -> ImageStore | None:
+    """The store of an unchanged source, or None; writes nothing."""
+    content = find_digest(source, root=root, corrupt=corrupt)
+    if content is None or not (root / _file(content, size, resize)).exists():
+        return None
+    try:
+        return open_store(root=root, digest=content, size=size, resize=resize)
+    except StoreError:
+        return None
+
+
+def open_store(*, root: Path, digest: str, size: int, resize: Resize) -> ImageStore:
+    """Map the store of known content; StoreError when it is not there or damaged."""
+    path = root / _file(digest, size, resize)
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        facts = json.loads(path.with_suffix(".json").read_text())
+        return ImageStore(
+            digest=facts["digest"],
+            size=size,
+            classes=tuple(facts["classes"]),
+            labels=table["label"].to_numpy(),
+            keys=tuple(table["key"].to_pylist()),
+            pools=tuple(table["pool"].to_pylist()),
+            skipped=tuple(facts["skipped"]),
+            copies=tuple(facts["copies"]),
+            pixels=tuple(_view(chunk, size) for chunk in table["image"].chunks),
+        )
+    except FileNotFoundError:
+        hint = "`fttune prepare` or `fttune run` decodes it"
+        raise StoreError(f"no decoded images at {path}: {hint} (FTTUNE_STORE moves the folder)") from None
+    except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path}: damaged image store ({error}); remove the file and run again") from None
+
+
+def _entry(source: Source, corrupt: Corrupt) -> str:
+    return f"source-{digest_of([source.fingerprint(), corrupt])[:16]}"
+
+
+def _file(digest: str, size: int, resize: Resize) -> str:
+    return f"{digest[:16]}-{size}-{resize}.arrow"
+
+
+def _view(chunk: pa.FixedSizeBinaryArray, size: int) -> np.ndarray:
+    width = size * size * 3
+    values = np.frombuffer(chunk.buffers()[1], np.uint8, count=len(chunk) * width, offset=chunk.offset * width)
+    return values.reshape(len(chunk), size, size, 3)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Census:
+    """What was met while decoding."""
+
+    source: Source
+    skipped: list[str] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
+    kept: list[tuple[str, int, str, str]] = field(default_factory=list)  # key, label, pool, SHA-256 of the bytes
+    seen: dict[str, ImageRef] = field(default_factory=dict)  # by SHA-256
+
+    def admit(self, ref: ImageRef, sha: str, corrupt: Corrupt) -> bool:
+        """Whether an image enters the store: an exact copy would put a training image into the test set."""
+        first = self.seen.setdefault(sha, ref)
+        if first is ref:
+            self.kept.append((ref.key, ref.label, ref.pool, sha))
+            return True
+        if first.label != ref.label and corrupt == "refuse":
+            raise DataError(
+                f"an image must stand in one class, but {first.key} and {ref.key} are the same file; "
+                "remove one, or set data.corrupt: skip to keep the first"
+            )
+        self.copies.append(ref.key)
+        return False
+
+    @property
+    def facts(self) -> dict[str, object]:
+        content = {"classes": self.source.classes, "images": sorted(self.kept)}
+        return {
+            "digest": digest_of(content),
+            "classes": self.source.classes,
+            "skipped": self.skipped,
+            "copies": self.copies,
+        }
+
+
+def _decode_all(
+    source: Source,
+    name: str,
+    stem: Path,
+    size: int,
+    resize: Resize,
+    corrupt: Corrupt,
+    progress: Progress | None,
+) -> str:
+    """Write the store of a source and give its digest. The caller holds the lock of `stem`."""
+    census = _Census(source=source)
+    temporary = stem.with_name(f".{stem.name}.{os.getpid()}.tmp")
+    try:
+        _write(temporary, _decoded(census, size, resize, corrupt, progress), size)
+        _check(census, name, corrupt)
+        facts = census.facts
+        path = stem.with_name(_file(str(facts["digest"]), size, resize))
+        with replacing(path.with_suffix(".json")) as listing:
+            listing.write_text(json.dumps(facts))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return str(facts["digest"])
+
+
+def _check(census: _Census, name: str, corrupt: Corrupt) -> None:
+    if census.skipped and corrupt == "refuse":
+        count, named = len(census.skipped), ", ".join(census.skipped[:_NAMED])
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        raise DataError(
+            f"dataset '{name}' has {count} corrupt image{'s' * (count > 1)}: {named}{more}; "
+            "mend or remove them, or set data.corrupt: skip to leave them out"
+        )
+    if not census.kept:
+        raise DataError(f"dataset '{name}' holds no image that can be decoded")
+
+
+def _decoded(
+    census: _Census, size: int, resize: Resize, corrupt: Corrupt, progress: Progress | None
+) -> Iterator[tuple[list[ImageRef], list[np.ndarray]]]:
+    """Chunks of images that enter the store, in the order of the source; decoding uses every core."""
+    refs = census.source.images
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for start in range(0, len(refs), _CHUNK):
+            chunk = refs[start : start + _CHUNK]
+            rows: list[ImageRef] = []
+            images: list[np.ndarray] = []
+            read = pool.map(lambda ref: _read(census.source, ref, size, resize), chunk)
+            for ref, (sha, image) in zip(chunk, read, strict=True):
+                if image is None:
+                    census.skipped.append(ref.key)
+                elif census.admit(ref, sha, corrupt):
+                    rows.append(ref)
+                    images.append(image)
+            if progress:
+                progress(start + len(chunk), len(refs))
+            yield rows, images
+
+
+def _read(source: Source, ref: ImageRef, size: int, resize: Resize) -> tuple[str, np.ndarray | None]:
+    """SHA-256 of the bytes, and the pixels; None where they cannot be decoded."""
+    content = source.read(ref)
+    try:
+        return hashlib.sha256(content).hexdigest(), decode(content, size, resize)
+    except CorruptImageError:
+        return "", None
+
+
+def _write(path: Path, chunks: Iterator[tuple[list[ImageRef], list[np.ndarray]]], size: int) -> None:
+    image = pa.binary(size * size * 3)
+    schema = pa.schema([("image", image), ("label", pa.int64()), ("key", pa.string()), ("pool", pa.string())])
+    with path.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for refs, images in chunks:
+            if refs:
+                writer.write_batch(pa.record_batch(_columns(refs, images, image), schema=schema))
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def _columns(refs: Sequence[ImageRef], images: Sequence[np.ndarray], kind: pa.DataType) -> list[pa.Array]:
+    pixels = pa.FixedSizeBinaryArray.from_buffers(kind, len(images), [None, pa.py_buffer(np.stack(images))])
+    return [
+        pixels,
+        pa.array([ref.label for ref in refs], pa.int64()),
+        pa.array([ref.key for ref in refs], pa.string()),
+        pa.array([ref.pool for ref in refs], pa.string()),
+    ]
