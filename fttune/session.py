@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttune.analysis.report import Report, summary, write_report
+from fttune.analysis.report import Report, analyse, summary, write_report
 from fttune.config import Sweep
 from fttune.plan import Plan, pending
 from fttune.record import RunRecord
@@ -155,19 +155,20 @@ def _verdict(sweep: Sweep, ground: Ground, tracker: Tracker, outcome: "Outcome",
 
 
 def _report(sweep: Sweep, ground: Ground, tracker: Tracker, out: Path | None) -> tuple[Report, Path]:
+    """From the logged runs: this sweep's trials as it stands now, where they can be told on this machine."""
     folder = out or Path("runs") / sweep.name
     ids = {trial.id for trial in ground.trials}
-    partial = bool(ground.unprepared)
-    digests = {facts.digest for facts in ground.facts.datasets.values()}
-    report = write_report(
-        [record for record in tracker.records(sweep.name) if partial or record.trial_id in ids],
-        [record for record in tracker.distances(sweep.name) if partial or record.data_digest in digests],
-        folder,
+    records = [r for r in tracker.records(sweep.name) if ground.unprepared or r.trial_id in ids]
+    places = {(record.data_digest, record.weights_digest, record.image_size, record.resize) for record in records}
+    report = analyse(
+        records,
+        [d for d in tracker.distances() if (d.data_digest, d.weights_digest, d.image_size, d.resize) in places],
         name=sweep.name,
         image_edges=sweep.analysis.image_bands,
         distance_edges=sweep.analysis.distance_bands,
         confidence=sweep.analysis.confidence,
     )
+    write_report(report, folder)
     tracker.log_report(sweep.name, folder)
     return report, folder
 

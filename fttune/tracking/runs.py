@@ -71,10 +71,10 @@ class Tracker:
         self.uri = resolve_uri(uri)
         self.experiment = experiment
 
-    def records(self) -> list[RunRecord]:
-        """The finished trials, done and failed, one record each."""
+    def records(self, sweep: str | None = None) -> list[RunRecord]:
+        """The finished trials, done and failed, one record each; of one sweep, or of every sweep."""
         found: dict[str, RunRecord] = {}
-        for record in self._finished("trial", RunRecord):
+        for record in self._finished("trial", RunRecord, sweep):
             # Two sweeps that start a trial in the same instant may open two runs for it.
             if record.trial_id not in found or record.status == "done":
                 found[record.trial_id] = record
@@ -83,6 +83,10 @@ class Tracker:
     def distances(self) -> list[DistanceRecord]:
         """The distance measurements, one record for each DistanceRecord.id."""
         return list({record.id: record for record in self._finished("distance", DistanceRecord)}.values())
+
+    def running(self) -> list[str]:
+        """The ids of trials that are marked as running; those of a killed sweep stay so until it runs again."""
+        return [tags[fields.TRIAL_ID] for tags in self._tags("trial", None, ("running",))]
 
     def log_report(self, sweep: str, folder: Path) -> None:
         """Upload the files of a report to the sweep's run, under `report`."""
@@ -183,14 +187,19 @@ class Tracker:
             self._client.set_terminated(run.info.run_id, "FINISHED", end_time=at)
             self._client.set_tag(run.info.run_id, fields.STATUS, "done")
 
-    def _finished(self, kind: str, row: type[Row]) -> Iterator[Row]:
-        database = database_file(self.uri)
-        if database and not database.exists():
+    def _finished(self, kind: str, row: type[Row], sweep: str | None = None) -> Iterator[Row]:
+        return (fields.unpack(row, tags) for tags in self._tags(kind, sweep, ("done", "failed")))
+
+    def _tags(self, kind: str, sweep: str | None, states: Sequence[str]) -> Iterator[Mapping[str, str]]:
+        """The tags of the runs of one kind that are in one of `states`; no database is made to look into."""
+        file = database_file(self.uri)
+        if file and not file.exists():
             return
+        asked = f" and tags.`{fields.sweep_tag(sweep)}` = 'true'" if sweep else ""
         with asking(self.uri):
-            for run in self._search(f"tags.`{fields.KIND}` = '{kind}'"):
-                if run.data.tags.get(fields.STATUS) in ("done", "failed"):
-                    yield fields.unpack(row, run.data.tags)
+            for run in self._search(f"tags.`{fields.KIND}` = '{kind}'{asked}"):
+                if run.data.tags.get(fields.STATUS) in states:
+                    yield run.data.tags
 
     def _search(self, condition: str, page: int = _PAGE) -> Iterator["Run"]:
         """The runs that meet a condition, oldest first, asked for in pages of `page`."""

@@ -1,0 +1,121 @@
+"""Ratios of test accuracies between two results that differ in one thing alone (the paper's Fig. 1 and 2)."""
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fttune.analysis.select import Result
+
+# A denominator this close to guessing makes a ratio of noise (n of the paper's own nets ended at chance).
+NEAR_CHANCE = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """Two results with everything equal but one thing."""
+
+    dataset: str
+    images_per_class: int
+    backbone: str
+    seed: int
+    label: str  # what the ratio is of: a mode (Fig. 1), or `R n` for n new layers (Fig. 2)
+    numerator: float  # test accuracy
+    denominator: float
+    numerator_id: str  # trial ids
+    denominator_id: str
+    flagged: str  # why the ratio is not averaged in; empty when it is
+    distance: float | None  # of the dataset to the backbone's source; None: not measured
+
+    @property
+    def ratio(self) -> float:
+        """Numerator / denominator; infinite or nan only in flagged pairs."""
+        if self.denominator:
+            return self.numerator / self.denominator
+        return math.inf if self.numerator else math.nan
+
+    @property
+    def log_ratio(self) -> float:
+        """Natural logarithm; only pairs that are not flagged have a finite one."""
+        return math.log(self.numerator) - math.log(self.denominator)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pairing:
+    """Pairs, and a line for each result that found no fair partner."""
+
+    pairs: tuple[Pair, ...]
+    unpaired: tuple[str, ...]
+
+    @property
+    def counted(self) -> tuple[Pair, ...]:
+        """The pairs that are averaged."""
+        return tuple(pair for pair in self.pairs if not pair.flagged)
+
+
+Distances = Mapping[tuple[str, str], float]  # (dataset, backbone) to cosine distance
+
+
+def tune_to_freeze(results: Sequence[Result], distances: Distances, *, random_top: int = 1) -> Pairing:
+    """T / F at equal copy depth: above 1 fine-tuning is better (Fig. 2, Table 3)."""
+    here = [result for result in results if result.random_top == random_top and result.mode in ("tune", "freeze")]
+    return _pair(here, lambda r: r.mode, "tune", "freeze", f"R {random_top}", distances)
+
+
+def top_to_deeper(results: Sequence[Result], distances: Distances, *, random_top: int, mode: str) -> Pairing:
+    """R(top 1) / R(top `random_top`) within a mode: above 1 copying more layers is better (Fig. 1)."""
+    here = [result for result in results if result.random_top in (1, random_top) and result.mode == mode]
+    return _pair(here, lambda r: r.random_top, 1, random_top, mode, distances)
+
+
+def _pair(
+    results: Sequence[Result],
+    axis: Callable[[Result], Hashable],
+    numerator: Hashable,
+    denominator: Hashable,
+    label: str,
+    distances: Distances,
+) -> Pairing:
+    """Hold everything fixed but `axis`. Both members stand in one cell of the grid, with equal budgets."""
+    sides: dict[Hashable, dict[Hashable, Result]] = {numerator: {}, denominator: {}}
+    for result in results:
+        key = (result.dataset, result.images_per_class, result.backbone, result.seed, result.shared)
+        sides[axis(result)][key] = result
+    above, below = sides[numerator], sides[denominator]
+    pairs, unpaired = [], []
+    for key in sorted(above.keys() | below.keys(), key=str):
+        if key not in above or key not in below:
+            alone = above.get(key) or below[key]
+            lacks = numerator if key not in above else denominator
+            unpaired.append(f"{_name(alone)}: no finished run with {lacks} under the same conditions")
+        elif above[key].tried != below[key].tried:
+            counts = f"{above[key].tried} and {below[key].tried} settings tried"
+            unpaired.append(f"{_name(above[key])}: unequal budgets, {counts}")
+        else:
+            pairs.append(_make(above[key], below[key], label, distances))
+    return Pairing(pairs=tuple(pairs), unpaired=tuple(unpaired))
+
+
+def _make(above: Result, below: Result, label: str, distances: Distances) -> Pair:
+    return Pair(
+        dataset=above.dataset,
+        images_per_class=above.images_per_class,
+        backbone=above.backbone,
+        seed=above.seed,
+        label=label,
+        numerator=above.test,
+        denominator=below.test,
+        numerator_id=above.trial_id,
+        denominator_id=below.trial_id,
+        flagged=_flag(above, below),
+        distance=distances.get((above.dataset, above.backbone)),
+    )
+
+
+def _flag(above: Result, below: Result) -> str:
+    if below.test <= NEAR_CHANCE * below.chance:
+        return f"denominator {below.test:.3f} is within {NEAR_CHANCE:g} times chance ({below.chance:.3f})"
+    return "" if above.test > 0 else "numerator is 0, so its logarithm is not finite"
+
+
+def _name(result: Result) -> str:
+    return f"{result.dataset}/{result.images_per_class} {result.spec} s{result.seed}"
