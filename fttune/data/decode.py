@@ -23,8 +23,17 @@ def decode(content: bytes, size: int, resize: Resize) -> np.ndarray:
     except Exception as error:  # a decoder fed with garbage fails in any way at all
         raise CorruptImageError(str(error)) from error
     if resize == "crop":
-        return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC))
+        return np.asarray(_centre(upright, size))
     return np.asarray(upright.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _centre(image: Image.Image, size: int) -> Image.Image:
+    """Cut at whole pixels: half a pixel of shift would blur, which costs a point of ImageNet accuracy."""
+    short = min(image.size)
+    width, height = (max(size, round(side * size / short)) for side in image.size)
+    fitted = image if short == size else image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return fitted.crop((left, top, left + size, top + size))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -151,6 +151,10 @@ class _Relay(tune.Callback):
         self._listeners = listeners
         self._git_commit = git_commit
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune saves its callbacks beside its own state, which is never restored: what is logged is the state.
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         job = self._job(trial)
         if isinstance(job, Trial):
