@@ -81,7 +81,8 @@ class RunRecord:
     def of(cls, trial: Trial, *, status: Status, **measured: Any) -> Self:
         """The record of a trial: what was asked, filled in from the trial, and what was measured."""
         cell, hparams = trial.cell, trial.hparams
-        settings = {name: getattr(hparams, name) for name in hparams.__slots__}
+        settings: dict[str, Any] = {name: getattr(hparams, name) for name in hparams.__slots__}
+        settings["lr_drop_steps"] = ",".join(map(str, hparams.lr_drop_steps))
         return cls(
             trial_id=trial.id,
             status=status,
@@ -97,7 +98,7 @@ class RunRecord:
             weights_digest=trial.weights_digest,
             torch_version=version("torch"),
             fttune_version=version("fttune"),
-            **(settings | {"lr_drop_steps": ",".join(map(str, hparams.lr_drop_steps))} | measured),
+            **(settings | measured),
         )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def runtime(root: Path, tmp_path: Path) -> Runtime:
     return Runtime(store=root, cache=tmp_path / "cache", device="cpu", threads=1, git_commit="abc")
 
 
-def trial_on(store: ImageStore, spec: str, *, views: Views = "center", **changes: object) -> Trial:
+def trial_on(store: ImageStore, spec: str, *, views: Views = "center", **changes: Any) -> Trial:
     weights = backbones.weights_digest("tiny")
     hparams = replace(HPARAMS, views=views)
     return make_trial(spec, hparams=hparams, data_digest=store.digest, weights_digest=weights, **changes)
@@ -129,9 +130,13 @@ def test_a_second_trial_on_the_same_frozen_part_computes_it_no_more(store: Image
 
 
 def test_more_images_keep_the_fewer_among_them_and_val_and_test_stay(store: ImageStore, runtime: Runtime) -> None:
+    changes: list[dict[str, Any]] = [
+        {"images_per_class": 3},
+        {"images_per_class": 8},
+        {"images_per_class": 3, "seed": 5},
+    ]
     few, many, other = (
-        running._set_up(trial_on(store, TUNED, **change), runtime, running._Watch()).split
-        for change in ({"images_per_class": 3}, {"images_per_class": 8}, {"images_per_class": 3, "seed": 5})
+        running._set_up(trial_on(store, TUNED, **change), runtime, running._Watch()).split for change in changes
     )
     assert set(few.train) < set(many.train)
     assert set(few.train) != set(other.train)

@@ -21,7 +21,7 @@ def student(text: str, *, bn: BatchNorm = "source", seed: int = 0) -> Student:
 
 def step(student: Student) -> None:
     """One optimiser step large enough to move everything that can move."""
-    optimiser = torch.optim.SGD(parameter_groups(student, replace(HPARAMS, lr=1.0)), weight_decay=0.1)  # pyright: ignore
+    optimiser = torch.optim.SGD(parameter_groups(student, replace(HPARAMS, lr=1.0)), weight_decay=0.1)
     student.train()
     student.logits(torch.randn(4, 3, 32, 32)).square().sum().backward()
     optimiser.step()

@@ -162,7 +162,7 @@ def test_a_sweep_has_one_run_for_life(tracker: Tracker) -> None:
 def test_a_distance_is_kept_once_and_measured_anew_in_place(tracker: Tracker) -> None:
     parent = tracker.open_sweep("small")
     other = make_distance(dataset='it\'s "odd"')
-    for at, record in enumerate((make_distance(), make_distance(), other, make_distance(value=0.5))):
+    for at, record in enumerate((make_distance(), make_distance(), other, make_distance(value=0.5)), start=1):
         tracker.write_distance(parent, record, at)
     assert tracker.distances() == [make_distance(value=0.5), other]
     assert len(runs_of(tracker.uri, "fttune", kind="distance")) == 2

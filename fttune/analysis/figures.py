@@ -1,7 +1,7 @@
 """The paper's three figures: for each the data first, then the drawing of it."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -193,9 +193,9 @@ def _draw_points(axis: "Axes", panel: Points, names: Sequence[str]) -> None:
     axis.plot(places, means, color="0.25", linewidth=1.5, label="average")
     for number, name in enumerate(names):
         here = [place for place, own in enumerate(panel.names) if own == name]
-        style = {"color": _COLOURS[number % 7], "marker": _MARKERS[number % 7]}
+        colour, marker = _COLOURS[number % 7], _MARKERS[number % 7]
         x, y = [panel.x[place] for place in here], [panel.y[place] for place in here]
-        axis.plot(x, y, linestyle="none", alpha=0.8, label=name, **style)
+        axis.plot(x, y, linestyle="none", alpha=0.8, label=name, color=colour, marker=marker)
     _scale(axis, panel)
 
 
@@ -237,7 +237,7 @@ def _draw_curves(axis: "Axes", dataset: str, curves: Sequence[Curve], tops: Sequ
         axis.xaxis.set_minor_locator(NullLocator())
 
 
-def _legend(figure: "Figure", axes: Sequence["Axes"]) -> None:
+def _legend(figure: "Figure", axes: Iterable["Axes"]) -> None:
     """One legend below all panels, each entry once."""
     entries = {}
     for axis in axes:

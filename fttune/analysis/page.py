@@ -68,10 +68,10 @@ _PAIR = (
 def _counts(document: Mapping[str, Any]) -> str:
     counts = document["counts"]
     return (
-        f"<p>{counts['done']} finished runs, {counts['failed']} failed; {counts['pairs']} pairs of a tuned and a frozen "
-        f"network with one new layer, {counts['flagged']} of them too near chance to count. Each ratio is test accuracy "
-        f"tuned / frozen, the mean is geometric, the interval ({document['confidence'] * 100:g} %) resamples datasets, "
-        "then seeds.</p>"
+        f"<p>{counts['done']} finished runs, {counts['failed']} failed; {counts['pairs']} pairs of a tuned and a "
+        f"frozen network with one new layer, {counts['flagged']} of them too near chance to count. Each ratio is test "
+        f"accuracy tuned / frozen, the mean is geometric, the interval ({document['confidence'] * 100:g} %) resamples "
+        "datasets, then seeds.</p>"
     )
 
 

@@ -34,8 +34,12 @@ class Digits:
 
     classes = tuple("0123456789")
 
-    @cached_property
+    @property
     def images(self) -> tuple[ImageRef, ...]:
+        return self._images
+
+    @cached_property
+    def _images(self) -> tuple[ImageRef, ...]:
         labels = self._table[:, -1]
         return tuple(ImageRef(key=f"{number:04}", label=int(label)) for number, label in enumerate(labels))
 
@@ -73,8 +77,12 @@ class Glyphs:
     side = 64  # pixels
     variants = 5  # drawings of each letter in each font
 
-    @cached_property
+    @property
     def images(self) -> tuple[ImageRef, ...]:
+        return self._images
+
+    @cached_property
+    def _images(self) -> tuple[ImageRef, ...]:
         pools: tuple[tuple[Pool, tuple[str, ...]], ...] = (("train", _TRAIN_FONTS), ("test", _TEST_FONTS))
         refs = [
             ImageRef(key=f"{letter}/{font}/{variant}", label=label, pool=pool)
@@ -143,8 +151,12 @@ class Photos:
     rows = 7  # of tiles, in the shorter direction: each photograph gives at least 49
     tiles = 60  # of each photograph, at most
 
-    @cached_property
+    @property
     def images(self) -> tuple[ImageRef, ...]:
+        return self._images
+
+    @cached_property
+    def _images(self) -> tuple[ImageRef, ...]:
         return tuple(
             ImageRef(key=f"{photo.name}/{number:02}", label=label)
             for label, photo in enumerate(_PHOTOS)

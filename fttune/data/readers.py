@@ -57,8 +57,12 @@ class FolderSource:
             what = "is a file" if path.exists() else "does not exist"
             raise DataError(f"{path} must be a folder of class folders, but {what}")
 
-    @cached_property
+    @property
     def classes(self) -> tuple[str, ...]:
+        return self._classes
+
+    @cached_property
+    def _classes(self) -> tuple[str, ...]:
         names = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir() and entry.name[0] != ".")
         if not names:
             loose = any(entry.suffix.lower() in SUFFIXES for entry in self.path.iterdir())
@@ -68,8 +72,12 @@ class FolderSource:
             raise DataError(f"{self.path} must hold at least two class folders, but holds only '{names[0]}'")
         return tuple(names)
 
-    @cached_property
+    @property
     def images(self) -> tuple[ImageRef, ...]:
+        return self._images
+
+    @cached_property
+    def _images(self) -> tuple[ImageRef, ...]:
         return tuple(
             ImageRef(key=path.relative_to(self.path).as_posix(), label=label)
             for label, name in enumerate(self.classes)

@@ -69,7 +69,7 @@ def make_split(
         train += _ranked(rows[val:], keys, "subset", seed)[:images_per_class]
     test_rows = np.sort(np.array([row for rows in held for row in rows], np.int64))
     parts = [np.sort(np.array(rows, np.int64)) for rows in (train, chosen)]
-    told = digest([sorted(keys[row] for row in rows) for rows in (*parts, test_rows)])
+    told = digest([sorted(str(keys[row]) for row in rows) for rows in (*parts, test_rows)])
     return Split(train=parts[0], val=parts[1], test=SealedTest(test_rows), digest=told)
 
 

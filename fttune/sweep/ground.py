@@ -11,13 +11,13 @@ from fttune.config import DatasetGrid, Sweep
 from fttune.data import catalog as datasets
 from fttune.data.catalog import Dataset
 from fttune.data.splits import make_split
-from fttune.data.store import ImageStore, build, find_digest
+from fttune.data.store import Corrupt, ImageStore, build, find_digest
 from fttune.distance import DistanceJob
 from fttune.errors import ConfigError, unknown
 from fttune.plan import BackboneFacts, DatasetFacts, Facts, expand
 from fttune.runtime import Runtime
 from fttune.sweep.search import draw_settings
-from fttune.trial import Trial, stored_size
+from fttune.trial import Resize, Trial, stored_size
 
 Progress = Callable[[str, int, int], None]  # dataset, images done, images in all
 
@@ -85,7 +85,7 @@ def prepare(sweep: Sweep, runtime: Runtime, progress: Progress) -> Ground:
     return _ground(sweep, runtime, digest)
 
 
-def decode(row: Dataset, size: int, resize: str, corrupt: str, root: Path, progress: Progress) -> ImageStore:
+def decode(row: Dataset, size: int, resize: Resize, corrupt: Corrupt, root: Path, progress: Progress) -> ImageStore:
     """The store of one dataset, built if need be."""
     return build(
         row.source(),

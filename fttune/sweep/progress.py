@@ -1,6 +1,7 @@
 """What a person sees while a sweep runs: a live display on a terminal, one line per finished trial elsewhere."""
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +18,7 @@ _LINE = "{place:>9}  {name:<36} {result}"
 class Display:
     """A listener that shows a sweep of `trials` on stderr."""
 
-    def __init__(self, trials: list[Trial] | tuple[Trial, ...], console: Console | None = None) -> None:
+    def __init__(self, trials: Sequence[Trial], console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self._trials = {trial.id: trial for trial in trials}
         self._ended = 0

@@ -22,7 +22,7 @@ from fttune.runtime import Runtime
 from fttune.training.inputs import FeatureInputs, ImageInputs, Inputs
 from fttune.training.loop import Labelled, Report, fit, score
 from fttune.training.surgery import Student, apply_spec
-from fttune.trial import Trial, digest, stored_size
+from fttune.trial import Resize, Trial, digest, stored_size
 
 
 def run_trial(trial: Trial, runtime: Runtime, report: Report) -> RunRecord:
@@ -165,7 +165,7 @@ def _pretrained(backbone: str, weights: Path | None) -> nn.Sequential:
 
 
 @lru_cache(maxsize=8)
-def _store(root: Path, data: str, size: int, resize: str) -> ImageStore:
+def _store(root: Path, data: str, size: int, resize: Resize) -> ImageStore:
     """Mapped once per process; it is read-only."""
     return open_store(root=root, digest=data, size=size, resize=resize)
 
@@ -192,7 +192,7 @@ class _Watch:
     """Wall seconds of a trial by what they went to."""
 
     def __init__(self) -> None:
-        self.laps = dict.fromkeys(("data", "model", "feature", "fit", "eval"), 0.0)
+        self.laps: dict[str, float] = dict.fromkeys(("data", "model", "feature", "fit", "eval"), 0.0)
         self._start = self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
