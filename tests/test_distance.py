@@ -1,0 +1,82 @@
+"""Distances are true cosines of mean features, never of test images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from images import make_folder
+
+from fttune.backbones import catalog
+from fttune.backbones.source import SourceMean
+from fttune.data.catalog import folder
+from fttune.data.store import build
+from fttune.distance import DistanceJob, bootstrap, cosine
+from fttune.runtime import Runtime
+from fttune.trial import stored_size
+
+vectors = st.lists(st.floats(0, 10), min_size=3, max_size=3).map(np.array).filter(lambda v: np.linalg.norm(v) > 1e-3)
+
+
+@given(vectors, vectors, st.floats(0.1, 10))
+def test_the_cosine_distance_is_bounded_symmetric_and_blind_to_scale(
+    a: np.ndarray, b: np.ndarray, scale: float
+) -> None:
+    assert -1e-9 <= cosine(a, b) <= 1 + 1e-9
+    assert cosine(a, b) == pytest.approx(cosine(b, a), abs=1e-9)
+    assert cosine(a, scale * a) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_cosine_has_the_square_roots_the_paper_left_out() -> None:
+    assert cosine(np.array([3.0, 0.0]), np.array([3.0, 3.0])) == pytest.approx(1 - 1 / np.sqrt(2))
+    assert cosine(np.array([1.0, 0.0]), np.array([0.0, 0.0])) == 1
+
+
+def test_the_interval_narrows_with_more_images() -> None:
+    rng = np.random.default_rng(0)
+    source = rng.random(8)
+    widths = []
+    for count in (20, 500):
+        low, high = bootstrap(cosine, source, rng.random((count, 8)), seed=0)
+        assert low < high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 3
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> DistanceJob:
+    source = folder("mine", make_folder(tmp_path / "photos")).source()
+    store = build(source, name="mine", size=stored_size(32), resize="crop", root=tmp_path / "store")
+    weights = catalog.weights_digest("tiny")
+    mean = SourceMean(
+        vector=np.ones(catalog.build("tiny")[-1][-1].in_features, np.float32),  # pyright: ignore
+        images=10,
+        source="none",
+        image_size=32,
+        resize="crop",
+        weights_digest=weights,
+        provenance="",
+    )
+    return DistanceJob(
+        dataset="mine",
+        data_digest=store.digest,
+        test_per_class=4,
+        backbone="tiny",
+        weights_digest=weights,
+        image_size=32,
+        resize="crop",
+        source=mean,
+    )
+
+
+def test_a_measurement_uses_every_image_but_the_test_set(job: DistanceJob, tmp_path: Path) -> None:
+    runtime = Runtime(store=tmp_path / "store", cache=tmp_path / "cache", device="cpu")
+    record = job.measure(runtime)
+    assert record.images == 3 * (12 - 4)
+    assert record.low <= record.value <= record.high
+    assert record.id == job.id
+    assert job.measure(runtime) == record
+    features = job.features(runtime)
+    expected = 1 - features.mean(0).sum() / np.linalg.norm(features.mean(0)) / np.sqrt(features.shape[1])
+    assert record.value == pytest.approx(expected)

@@ -1,0 +1,143 @@
+"""Pairs differ in one thing alone; what cannot be paired fairly is said, not dropped."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import make_run
+
+from fttune.analysis.bootstrap import mean_ratio
+from fttune.analysis.ratios import top_to_deeper, tune_to_freeze
+from fttune.analysis.select import select
+from fttune.record import RunRecord
+
+accuracies = st.floats(0.25, 1.0)
+
+
+def ratio_of(tuned: RunRecord, frozen: RunRecord) -> float:
+    (pair,) = tune_to_freeze(select([tuned, frozen]), {}).pairs
+    return pair.ratio
+
+
+@given(accuracies, accuracies)
+def test_a_ratio_turned_round_is_its_inverse(first: float, second: float) -> None:
+    there = ratio_of(make_run("tune", first), make_run("freeze", second))
+    back = ratio_of(make_run("tune", second), make_run("freeze", first))
+    assert there * back == pytest.approx(1)
+
+
+def test_pairs_hold_everything_fixed_but_the_mode() -> None:
+    runs = [
+        make_run(mode, 0.5 if mode == "freeze" else 0.6, images_per_class=images, seed=seed, random_top=top)
+        for mode in ("freeze", "tune")
+        for images in (5, 20)
+        for seed in (0, 1)
+        for top in (1, 3)
+    ]
+    pairing = tune_to_freeze(select(runs), {("a", "net"): 0.3})
+    assert [(p.images_per_class, p.seed) for p in pairing.pairs] == [(20, 0), (20, 1), (5, 0), (5, 1)]
+    assert all(p.ratio == pytest.approx(1.2) and p.distance == 0.3 and p.label == "R 1" for p in pairing.pairs)
+    ids = {run.trial_id: run for run in runs}
+    for pair in pairing.pairs:
+        above, below = ids[pair.numerator_id], ids[pair.denominator_id]
+        assert (above.mode, below.mode, above.random_top, below.random_top) == ("tune", "freeze", 1, 1)
+
+
+def test_copying_more_is_compared_within_a_mode() -> None:
+    runs = [make_run(mode, 0.9 / top, random_top=top) for mode in ("freeze", "tune") for top in (1, 3, 5)]
+    for mode in ("freeze", "tune"):
+        for top in (3, 5):
+            (pair,) = top_to_deeper(select(runs), {}, random_top=top, mode=mode).pairs
+            assert pair.ratio == pytest.approx(top)
+            assert pair.label == mode
+
+
+def test_a_missing_half_is_listed() -> None:
+    pairing = tune_to_freeze(select([make_run("tune", 0.5), make_run("freeze", 0.5, seed=1)]), {})
+    assert pairing.pairs == ()
+    assert sorted(pairing.unpaired) == [
+        "a/5 F(1-7)R(8) s1: no finished run with tune under the same conditions",
+        "a/5 T(1-7)R(8) s0: no finished run with freeze under the same conditions",
+    ]
+
+
+@pytest.mark.parametrize("change", [{"steps": 40}, {"views": "crop"}, {"batch_size": 4}, {"image_size": 64}])
+def test_unequal_conditions_are_never_paired(change: dict[str, object]) -> None:
+    pairing = tune_to_freeze(select([make_run("tune", 0.5), make_run("freeze", 0.5, **change)]), {})
+    assert pairing.pairs == ()
+    assert len(pairing.unpaired) == 2
+
+
+def test_unequal_budgets_are_never_paired() -> None:
+    runs = [make_run("tune", 0.5, lr=0.1), make_run("tune", 0.5, lr=0.2), make_run("freeze", 0.5, lr=0.1)]
+    pairing = tune_to_freeze(select(runs), {})
+    assert pairing.pairs == ()
+    assert pairing.unpaired == ("a/5 T(1-7)R(8) s0: unequal budgets, 2 and 1 settings tried",)
+
+
+@pytest.mark.parametrize(
+    ("tuned", "frozen", "flag"),
+    [
+        (0.5, 0.2, "within 2 times chance"),
+        (0.0, 0.5, "numerator is 0"),
+        (0.5, 0.0, "within"),
+        (0.0, 0.0, "within"),
+    ],
+)
+def test_ratios_of_noise_are_flagged_and_not_counted(tuned: float, frozen: float, flag: str) -> None:
+    pairing = tune_to_freeze(select([make_run("tune", tuned), make_run("freeze", frozen)]), {})
+    assert flag in pairing.pairs[0].flagged
+    assert pairing.counted == ()
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.sampled_from("abc"), st.integers(0, 2)), min_size=1, max_size=20))
+def test_the_mean_is_geometric_and_lies_in_its_interval(rows: list[tuple[float, str, int]]) -> None:
+    logs, datasets, seeds = (list(column) for column in zip(*rows, strict=True))
+    mean = mean_ratio(logs, datasets, seeds, confidence=0.95)  # pyright: ignore[reportArgumentType]
+    assert mean.ratio == pytest.approx(math.exp(np.mean(logs)))
+    if len(set(zip(datasets, seeds, strict=True))) < 2:
+        assert mean.low is None
+    else:
+        assert mean.low is not None
+        assert mean.high is not None
+        assert min(math.exp(min(logs)), mean.low) - 1e-9 <= mean.low <= mean.high <= math.exp(max(logs)) + 1e-9
+
+
+def test_equal_pairs_give_equal_intervals_in_any_order() -> None:
+    rng = np.random.default_rng(0)
+    rows = [(float(rng.normal()), name, seed) for name in "abcd" for seed in range(3)]
+    first, second = (
+        mean_ratio([r[0] for r in these], [r[1] for r in these], [r[2] for r in these], confidence=0.9)
+        for these in (rows, rows[::-1])
+    )
+    assert first == second
+
+
+def test_datasets_are_resampled_before_seeds() -> None:
+    spread = [(0.5 if name in "ab" else -0.5, name, seed) for name in "abcd" for seed in range(50)]
+    mean = mean_ratio([r[0] for r in spread], [r[1] for r in spread], [r[2] for r in spread], confidence=0.95)
+    # Two hundred pairs would be sure of their mean if each were a draw of its own; four datasets are not.
+    assert mean.low is not None
+    assert mean.high is not None
+    assert mean.low < 0.75
+    assert mean.high > 1.3
+
+
+def test_an_interval_covers_a_known_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(200):
+        truth = 0.1
+        rows = [
+            (float(truth + shift + rng.normal(0, 0.05)), f"d{number}", seed)
+            for number, shift in enumerate(rng.normal(0, 0.1, 12))
+            for seed in range(3)
+        ]
+        mean = mean_ratio([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], confidence=0.9)
+        assert mean.low is not None
+        assert mean.high is not None
+        covered += mean.low <= math.exp(truth) <= mean.high
+    # 90 % asked for, n = 200: chance alone moves the rate by 4 points; twelve datasets cost a few more.
+    assert 0.80 <= covered / 200 <= 0.97

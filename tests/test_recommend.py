@@ -1,0 +1,109 @@
+"""The table: the paper's own from runs that have the paper's effects, and honest words where runs are few."""
+
+import pytest
+from runs import make_distance, make_pairs_of_runs, make_run
+
+from fttune.analysis.published import published_verdict, tables
+from fttune.analysis.ratios import tune_to_freeze
+from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band, recommend, verdict
+from fttune.analysis.select import select
+from fttune.record import DistanceRecord, RunRecord
+
+MIDDLE = {"L": 0.1, "M": 0.3, "H": 0.6}
+IMAGES = {"L": (1, 10), "M": (25, 50), "H": (120, 300)}
+EFFECT = {Verdict.FREEZE: (0.85, 0.9, 0.92), Verdict.TUNE: (1.1, 1.15, 1.2), Verdict.BOTH: (0.9, 1.0, 1.1)}
+
+
+def table_of(runs: list[RunRecord], distances: list[DistanceRecord]) -> Table:
+    known = {(record.dataset, record.backbone): record.value for record in distances}
+    return recommend(tune_to_freeze(select(runs), known).pairs, distances)
+
+
+def test_runs_with_the_papers_effects_give_the_papers_table_3() -> None:
+    runs, distances = [], []
+    for row in BANDS:
+        names = [f"{row}{number}" for number in range(3)]
+        distances += [make_distance(name, MIDDLE[row] + 0.01 * number) for number, name in enumerate(names)]
+        for column in BANDS:
+            for name, effect in zip(names, EFFECT[published_verdict(row, column)], strict=True):
+                for images in IMAGES[column]:
+                    runs += make_pairs_of_runs(name, images, effect)
+    table = table_of(runs, distances)
+    regenerated = {row: [table.box(row, column).verdict.value for column in BANDS] for row in BANDS}
+    assert regenerated == {row: tables()["table3"][row] for row in BANDS}
+    assert all((box.counted, len(box.datasets), box.thin) == (18, 3, False) for box in table.boxes)
+
+
+def test_the_papers_own_splits_leave_one_box_without_evidence() -> None:
+    distances = [make_distance(row["dataset"], row["cosine"]) for row in tables()["table2"]]
+    splits = {row["dataset"]: row["train"] for row in tables()["table1"]}
+    names = {"Caltech-256": "Caltech256", "MIT-Indoor": "MITIndoor"}
+    assert len(splits) == len(distances)
+    runs = [
+        run
+        for row in distances
+        for images in splits[names.get(row.dataset, row.dataset)]
+        for run in make_pairs_of_runs(row.dataset, images, 1.0, seeds=1)
+    ]
+    assert len(runs) == 2 * (23 + 5)
+    table = table_of(runs, distances)
+    counts = [[table.box(row, column).counted for column in BANDS] for row in BANDS]
+    assert counts == [[6, 6, 1], [4, 3, 0], [3, 1, 4]]
+    assert table.box("M", "H").verdict is Verdict.NONE
+    assert [box.thin for box in table.boxes] == [False, False, True, False, False, False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "edges", "name"),
+    [(0.0, (0.2, 0.4), "L"), (0.2, (0.2, 0.4), "M"), (0.4, (0.2, 0.4), "H"), (1.0, (0.2, 0.4), "H"),
+     (1, (21, 100), "L"), (20, (21, 100), "L"), (21, (21, 100), "M"), (99, (21, 100), "M"), (100, (21, 100), "H")],
+)  # fmt: skip
+def test_bands_are_half_open(value: float, edges: tuple[float, float], name: str) -> None:
+    assert band(value, edges) == name
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "word"),
+    [(1.1, 1.01, 1.2, Verdict.TUNE), (0.9, 0.8, 0.99, Verdict.FREEZE), (1.1, 0.99, 1.2, Verdict.BOTH),
+     (1.1, 1.0, 1.2, Verdict.BOTH), (5.0, None, None, Verdict.BOTH), (None, None, None, Verdict.NONE)],
+)  # fmt: skip
+def test_a_verdict_needs_the_whole_interval_on_one_side(
+    ratio: float | None, low: float | None, high: float | None, word: Verdict
+) -> None:
+    assert verdict(ratio, low, high) is word
+
+
+def one_box(runs: list[RunRecord], distance: DistanceRecord) -> Box:
+    (box,) = [box for box in table_of(runs, [distance]).boxes if box.pairs]
+    return box
+
+
+def test_a_single_pair_decides_nothing() -> None:
+    box = one_box(make_pairs_of_runs("a", 5, 2.0, seeds=1), make_distance("a", 0.1))
+    assert (box.verdict, box.low, box.thin, box.counted) == (Verdict.BOTH, None, True, 1)
+
+
+def test_two_image_counts_of_one_seed_decide_nothing_either() -> None:
+    runs = make_pairs_of_runs("a", 5, 1.5, seeds=1) + make_pairs_of_runs("a", 10, 1.5, seeds=1)
+    box = one_box(runs, make_distance("a", 0.1))
+    assert (box.verdict, box.low, box.counted) == (Verdict.BOTH, None, 2)
+
+
+def test_pairs_near_chance_are_shown_but_not_averaged() -> None:
+    near = [make_run("tune", 0.9, dataset="b", seed=9), make_run("freeze", 0.15, dataset="b", seed=9)]
+    runs = make_pairs_of_runs("b", 5, 1.2) + near
+    box = one_box(runs, make_distance("b", 0.1))
+    assert (box.counted, box.flagged) == (3, 1)
+    assert box.ratio == pytest.approx(1.2, abs=0.05)
+
+
+def test_a_dataset_without_a_distance_is_in_no_box_and_named() -> None:
+    table = table_of(make_pairs_of_runs("a", 5, 1.2), [])
+    assert table.unplaced == ("a",)
+    assert not any(box.pairs for box in table.boxes)
+
+
+def test_a_distance_whose_interval_reaches_over_an_edge_is_named() -> None:
+    distances = [make_distance("a", 0.195, spread=0.01), make_distance("b", 0.1, spread=0.01)]
+    runs = make_pairs_of_runs("a", 5, 1.2) + make_pairs_of_runs("b", 5, 1.2)
+    assert table_of(runs, distances).straddling == ("a",)
