@@ -1,0 +1,246 @@
+"""Whole sweeps through the command line and a real Ray: each trial once, whatever is added, broken or killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from images import make_folder
+from stores import curve_of, free_port, make_database, runs_of, serving, wait_until
+
+from fttune.config import Resources, load_sweep
+from fttune.errors import ConfigError
+from fttune.record import CurvePoint, DistanceRecord, RunRecord
+from fttune.runtime import Runtime
+from fttune.sweep.driver import machine
+from fttune.sweep.ground import prepare
+from fttune.tracking.runs import Tracker
+from fttune.training.run import run_trial
+from fttune.trial import Trial
+
+TIMES = {"seconds", "data_seconds", "feature_seconds", "train_seconds", "eval_seconds", "images_per_second"}
+
+
+def write_sweep(folder: Path, **changes: Any) -> Path:
+    """A sweep of eight trials on the test network, done in seconds."""
+    if not (folder / "photos").exists():
+        make_folder(folder / "photos", images=20)
+    sweep = {
+        "name": "small",
+        "grid": {
+            "datasets": {"mine": {"path": "photos", "images_per_class": [2, 5], "val": 3, "test": 5}},
+            "backbones": ["tiny"],
+            "random_top": [1, 2],
+        },
+        "train": {"lr": 0.05, "steps": 12, "batch_size": 6, "image_size": 32, "report_every": 4, "views": "flip"},
+    } | changes
+    path = folder / f"{sweep['name']}.yaml"
+    path.write_text(yaml.safe_dump(sweep))
+    return path
+
+
+def fttune(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fttune.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def told(*words: object) -> dict[str, Any]:
+    """The one JSON document that a command prints."""
+    done = fttune(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def once_each(uri: str, count: int) -> list[Any]:
+    """Every trial of the experiment has one finished run, and each run's curve has each step once."""
+    runs = runs_of(uri, "fttune")
+    assert Counter(run.data.tags["fttune.trial_id"] for run in runs).most_common(1)[0][1] == 1
+    assert [run.info.status for run in runs] == ["FINISHED"] * count
+    for run in runs:
+        assert [point.step for point in curve_of(uri, run.info.run_id)] == [4, 8, 12]
+    return runs
+
+
+def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
+    sweep, uri = write_sweep(tmp_path), "sqlite:///mlflow.db"
+    assert told("plan", sweep) | {"store_bytes": 0} == {
+        "sweep": "small",
+        "total": 8,
+        "done": 0,
+        "failed": 0,
+        "to_run": 8,
+        "chosen": 8,
+        "store_bytes": 0,
+        "not_prepared": ["mine"],
+        "seconds": None,
+        "gpu_hours": None,
+    }
+    assert not list(tmp_path.glob("mlflow*")), "a plan writes nothing"
+    assert not list(tmp_path.glob("fttune_*")), "a plan writes nothing"
+
+    first = fttune("run", sweep)
+    assert first.returncode == 0, first.stderr
+    assert "8 trials: 0 done, 0 failed, 8 to run; starting 8" in first.stderr
+    assert "8/8" in first.stderr
+    assert "No evidence" in first.stdout
+    assert (tmp_path / "runs" / "small" / "report.html").exists()
+    runs = once_each(uri, 8)
+    (parent,) = runs_of(uri, "fttune", "sweep")
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent.info.run_id}
+    for tag in ("spec", "mode", "data_digest", "weights_digest", "torch_version", "git_commit", "fttune_version"):
+        assert all(tag in run.data.tags for run in runs), tag
+
+    again = fttune("run", sweep)
+    assert again.returncode == 0
+    assert "8 done, 0 failed, 0 to run; nothing to start" in again.stderr
+    assert told("status", sweep)["done"] == 8
+
+    changed = ["grid.datasets.mine.images_per_class=[2,4,5]"]
+    assert told("run", sweep, *changed, "--dry-run")["to_run"] == 4
+    assert told("run", sweep, *changed)["exit_code"] == 0
+    once_each(uri, 12)
+
+    other = write_sweep(tmp_path, name="other")
+    adopted = fttune("run", other)
+    assert "8 done, 0 failed, 0 to run; nothing to start" in adopted.stderr
+    shared = [run for run in once_each(uri, 12) if run.data.tags.get("fttune.sweep.other") == "true"]
+    assert len(shared) == 8
+
+    assert told("report", other)["table"]["counts"]["done"] == 8
+    by_ray = {record.trial_id: record for record in Tracker(uri, "fttune").records("small")}
+    assert_equal_in_process(sweep, by_ray)
+
+
+def assert_equal_in_process(sweep: Path, by_ray: dict[str, RunRecord]) -> None:
+    """The same trials in this process, in another order, come out the same."""
+    loaded = load_sweep(sweep)
+    runtime = machine(loaded)
+    ground = prepare(loaded, runtime, lambda *_: None)
+    runtime = replace(runtime, cache=runtime.cache / "another")
+    for trial in reversed(ground.trials):
+        here, there = (asdict(r) for r in (run_trial(trial, runtime, lambda point: None), by_ray[trial.id]))
+        for name in here.keys() - TIMES - {"peak_memory_mb"}:
+            assert here[name] == there[name], (trial.name, name)
+
+
+def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, resources={"max_concurrent": 1})
+    (tmp_path / "no_folder").write_text("in the way of the feature cache")
+    broken = fttune("run", sweep, FTTUNE_CACHE=str(tmp_path / "no_folder"))
+    assert broken.returncode == 1
+    assert broken.stderr.count("FAILED") == 8, "four lines as they fail, four in the list"
+    assert "cannot write to" in broken.stderr
+    retry = re.search(r"to run the failed trials again: (fttune run .* --retry-failed)", broken.stderr)
+    assert retry
+    assert str(sweep) in retry[1]
+    state = told("plan", sweep)
+    assert (state["done"], state["failed"], state["to_run"]) == (4, 4, 0)
+    assert len(told("status", sweep)["failures"]) == 4
+
+    plain = fttune("run", sweep)
+    assert plain.returncode == 1
+    assert "nothing to start" in plain.stderr
+    retried = fttune("run", sweep, "--retry-failed")
+    assert retried.returncode == 0, retried.stderr
+    assert "starting 4" in retried.stderr
+    once_each("sqlite:///mlflow.db", 8)
+
+
+def test_an_interrupt_loses_nothing_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, resources={"max_concurrent": 1})
+    words = [sys.executable, "-m", "fttune.cli", "run", str(sweep), "train.steps=400", "train.report_every=100"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if " 2/8 " in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait() == 130, rest
+    assert f"this goes on: fttune run {sweep} train.steps=400 train.report_every=100" in rest
+    finished = len(Tracker(None, "fttune").records())
+    assert 2 <= finished < 8
+    again = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert f"{finished} done, 0 failed, {8 - finished} to run" in again.stderr
+    runs = runs_of("sqlite:///mlflow.db", "fttune")
+    assert len(runs) == 8
+    for run in runs:
+        assert [point.step for point in curve_of("sqlite:///mlflow.db", run.info.run_id)] == [100, 200, 300, 400]
+
+
+def test_a_server_killed_in_mid_sweep_is_caught_up_later(tmp_path: Path) -> None:
+    database, port = make_database(tmp_path), free_port()
+    sweep = write_sweep(tmp_path, tracking={"uri": f"http://127.0.0.1:{port}"}, resources={"max_concurrent": 1})
+    words = [sys.executable, "-m", "fttune.cli", "run", str(sweep)]
+    with serving(database, port, tmp_path):
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: any(run.info.status == "FINISHED" for run in runs_of(database, "fttune")))
+    assert process.stderr is not None
+    rest = process.stderr.read()
+    assert process.wait() == 4, rest
+    assert "8/8" in rest, "trials go on without the tracker"
+    assert "events wait in" in rest
+    away = fttune("run", sweep)
+    assert away.returncode == 4
+    assert away.stderr.startswith("error: the tracker http://127.0.0.1")
+    assert "\n" not in away.stderr.strip()
+    with serving(database, port, tmp_path):
+        back = fttune("run", sweep)
+    assert back.returncode == 0, back.stderr
+    assert "8 done, 0 failed, 0 to run; nothing to start" in back.stderr
+    once_each(database, 8)
+
+
+@dataclass
+class Watcher:
+    """A listener that counts how many trials are under way."""
+
+    now: set[str] = field(default_factory=set)
+    most: int = 0
+    finished_ids: list[str] = field(default_factory=list)
+
+    def started(self, trial: Trial) -> None:
+        pass
+
+    def point(self, trial_id: str, point: CurvePoint) -> None:
+        self.now.add(trial_id)
+        self.most = max(self.most, len(self.now))
+
+    def finished(self, record: RunRecord, traceback: str = "") -> None:
+        self.now.discard(record.trial_id)
+        self.finished_ids.append(record.trial_id)
+
+    def distance(self, record: DistanceRecord) -> None:
+        raise AssertionError("no distance was asked for")
+
+
+def test_a_quarter_of_a_gpu_puts_four_trials_side_by_side(tmp_path: Path) -> None:
+    from fttune.sweep.tune import cluster, run_jobs
+
+    path = write_sweep(tmp_path, train={"lr": 0.05, "steps": 3000, "image_size": 32, "report_every": 20})
+    sweep = load_sweep(path, ["resources.gpu=0.25", "resources.cpu=0.5"])
+    runtime: Runtime = machine(sweep)
+    ground = prepare(sweep, runtime, lambda *_: None)
+    watcher = Watcher()
+    with cluster(None, cpus=8, gpus=1):
+        for wrong in (Resources(gpu=2), Resources(cpu=9)):
+            with pytest.raises(ConfigError, match="a trial asks for"):
+                run_jobs(ground.trials[:1], runtime, wrong, [watcher])
+        outcome = run_jobs(ground.trials[:6], runtime, sweep.resources, [watcher])
+    assert outcome.complete
+    assert sorted(watcher.finished_ids) == sorted(trial.id for trial in ground.trials[:6])
+    assert watcher.most == 4
