@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -161,16 +162,16 @@ def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> No
 
 def test_an_interrupt_loses_nothing_and_the_same_command_goes_on(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path, resources={"max_concurrent": 1})
-    words = [sys.executable, "-m", "fttune.cli", "run", str(sweep), "train.steps=400", "train.report_every=100"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if " 2/8 " in line:
-            break
-    os.killpg(process.pid, signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait() == 130, rest
-    assert f"this goes on: fttune run {sweep} train.steps=400 train.report_every=100" in rest
+    words = [sys.executable, "-m", "fttune.cli", "run", str(sweep), "train.steps=2000", "train.report_every=500"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if " 2/8 " in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert f"this goes on: fttune run {sweep} train.steps=2000 train.report_every=500" in rest
     finished = len(Tracker(None, "fttune").records())
     assert 2 <= finished < 8
     again = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -179,19 +180,21 @@ def test_an_interrupt_loses_nothing_and_the_same_command_goes_on(tmp_path: Path)
     runs = runs_of("sqlite:///mlflow.db", "fttune")
     assert len(runs) == 8
     for run in runs:
-        assert [point.step for point in curve_of("sqlite:///mlflow.db", run.info.run_id)] == [100, 200, 300, 400]
+        assert [point.step for point in curve_of("sqlite:///mlflow.db", run.info.run_id)] == [500, 1000, 1500, 2000]
 
 
 def test_a_server_killed_in_mid_sweep_is_caught_up_later(tmp_path: Path) -> None:
     database, port = make_database(tmp_path), free_port()
     sweep = write_sweep(tmp_path, tracking={"uri": f"http://127.0.0.1:{port}"}, resources={"max_concurrent": 1})
     words = [sys.executable, "-m", "fttune.cli", "run", str(sweep)]
-    with serving(database, port, tmp_path):
-        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    server = ExitStack()
+    server.enter_context(serving(database, port, tmp_path))
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: any(run.info.status == "FINISHED" for run in runs_of(database, "fttune")))
-    assert process.stderr is not None
-    rest = process.stderr.read()
-    assert process.wait() == 4, rest
+        server.close()
+        assert process.stderr is not None
+        rest = process.stderr.read()
+    assert process.returncode == 4, rest
     assert "8/8" in rest, "trials go on without the tracker"
     assert "events wait in" in rest
     away = fttune("run", sweep)

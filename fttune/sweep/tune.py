@@ -36,6 +36,8 @@ from fttune.trial import Trial
 Job = Trial | DistanceJob
 _RESTARTS = 2  # of a job whose process died; an error of the job itself is not tried again
 
+_LAST = {"record", "distance", "error"}  # what a job's last report holds one of
+
 
 class Listener(Protocol):
     """Who wants to know how a sweep goes; called on the driver, from Tune's loop, so it must return at once."""
@@ -109,7 +111,7 @@ def run_jobs(
             ),
         )
         tuner.fit()
-    relay.outcome.complete = relay.ended == len(jobs)
+    relay.outcome.complete = len(relay.ended) == len(jobs)
     return relay.outcome
 
 
@@ -146,7 +148,7 @@ class _Relay(tune.Callback):
 
     def __init__(self, *, jobs: Sequence[Job], listeners: Sequence[Listener], git_commit: str) -> None:
         self.outcome = Outcome()
-        self.ended = 0
+        self.ended: set[int] = set()  # places in `jobs`
         self._jobs = jobs
         self._listeners = listeners
         self._git_commit = git_commit
@@ -168,17 +170,27 @@ class _Relay(tune.Callback):
         if "point" in result and isinstance(job, Trial):
             for listener in self._listeners:
                 listener.point(job.id, CurvePoint(**result["point"]))
-        elif "record" in result:
+        elif _LAST & result.keys() and self._ends(trial):
+            self._end(job, result)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if self._ends(trial):
+            self._fail(self._job(trial), f"the process of the trial died {_RESTARTS + 1} times", "")
+
+    def _end(self, job: Job, result: dict[str, Any]) -> None:
+        if "record" in result:
             self._finish(RunRecord(**result["record"]))
         elif "distance" in result:
             for listener in self._listeners:
                 listener.distance(DistanceRecord(**result["distance"]))
-            self.ended += 1
-        elif "error" in result:
+        else:
             self._fail(job, result["error"], result["traceback"])
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._fail(self._job(trial), f"the process of the trial died {_RESTARTS + 1} times", "")
+    def _ends(self, trial: Any) -> bool:
+        """Whether this is the first end of the trial: Tune restarts one whose process dies after its last report."""
+        first = trial.config["job"] not in self.ended
+        self.ended.add(trial.config["job"])
+        return first
 
     def _job(self, trial: Any) -> Job:
         return self._jobs[trial.config["job"]]
@@ -188,11 +200,9 @@ class _Relay(tune.Callback):
             first = reason.splitlines()[0]
             self._finish(RunRecord.of(job, status="failed", error=first, git_commit=self._git_commit), trace)
         else:
-            self.ended += 1
             self.outcome.notes.append(f"distance of {job.dataset} not measured: {reason.splitlines()[0]}")
 
     def _finish(self, record: RunRecord, trace: str = "") -> None:
-        self.ended += 1
         kept: Literal["failed", "finished"] = "failed" if record.status == "failed" else "finished"
         getattr(self.outcome, kept).append(record)
         for listener in self._listeners:
