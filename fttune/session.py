@@ -10,7 +10,18 @@ from fttune.analysis.report import Report, analyse, summary, write_report
 from fttune.config import Sweep
 from fttune.plan import Plan, pending
 from fttune.record import RunRecord
-from fttune.sweep.driver import Choice, alone, choose, estimate, is_running, machine, open_tracker, room, state_file
+from fttune.sweep.driver import (
+    Choice,
+    alone,
+    check_cores,
+    choose,
+    estimate,
+    is_running,
+    machine,
+    open_tracker,
+    room,
+    state_file,
+)
 from fttune.sweep.ground import Ground, prepare, survey
 from fttune.sweep.progress import Display, clock
 from fttune.terminal import Decoding, print_json, say
@@ -66,6 +77,8 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
 def run_sweep(sweep: Sweep, choice: Choice, call: Call) -> int:
     """Run what is missing, log it, report on it; gives the exit code."""
     runtime, tracker = machine(sweep), open_tracker(sweep)
+    if not call.address:
+        check_cores(sweep)
     with alone(sweep):
         with Decoding() as progress:
             ground = prepare(sweep, runtime, progress)

@@ -38,7 +38,7 @@ def told(*words: object) -> Any:
         ("grid.specs=['T(1-7)R(8)']", "layer spec 'T(1-7)R(8)' has 8 layers, but the network has 4: write T(1-3)R(4)"),
         ("grid.random_top=[9]", "9 new layers do not fit a network of 4"),
         ("resources.gpu=1.5", "resources.gpu: must be 'auto', a fraction <= 1 or a whole number, but got 1.5"),
-        ("resources.cpu=999", "resources.cpu: a trial asks for 999, but the cluster has"),
+        ("resources.cpu=999", "resources.cpu: a trial asks for 999, but this machine has"),
         ("grid.seeds=[1,1]", "'1' stands twice"),
         ("grid.datasets.mine.images_per_class=[13]", "has 15 images outside the test set, needs 13 to train on and 3"),
         ("grid.datasets.mine.path=nowhere", "nowhere must be a folder of class folders, but does not exist"),
@@ -122,7 +122,7 @@ def test_the_catalogs_are_listed() -> None:
 def test_preparing_a_dataset_tells_what_it_holds(tmp_path: Path) -> None:
     make_folder(tmp_path / "photos", images=6)
     (tmp_path / "photos" / "c1" / "000.png").unlink()
-    facts = told("prepare", "photos")
+    facts = told("prepare", "./photos")
     assert (facts["classes"], facts["images"], facts["smallest class"]) == (3, 17, "c1 (5 images)")
 
 

@@ -187,13 +187,13 @@ def test_a_server_killed_in_mid_sweep_is_caught_up_later(tmp_path: Path) -> None
     database, port = make_database(tmp_path), free_port()
     sweep = write_sweep(tmp_path, tracking={"uri": f"http://127.0.0.1:{port}"}, resources={"max_concurrent": 1})
     words = [sys.executable, "-m", "fttune.cli", "run", str(sweep)]
-    server = ExitStack()
-    server.enter_context(serving(database, port, tmp_path))
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: any(run.info.status == "FINISHED" for run in runs_of(database, "fttune")))
-        server.close()
-        assert process.stderr is not None
-        rest = process.stderr.read()
+    with ExitStack() as server:
+        server.enter_context(serving(database, port, tmp_path))
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+            wait_until(lambda: any(run.info.status == "FINISHED" for run in runs_of(database, "fttune")))
+            server.close()
+            assert process.stderr is not None
+            rest = process.stderr.read()
     assert process.returncode == 4, rest
     assert "8/8" in rest, "trials go on without the tracker"
     assert "events wait in" in rest

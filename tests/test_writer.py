@@ -2,11 +2,11 @@
 
 import json
 import os
-import shutil
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -189,51 +189,68 @@ os.kill(os.getpid(), signal.SIGKILL)
     check(tracker.uri, TRIALS[:2])
 
 
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    spool = Spool(tmp_path / "spool")
-    for step in range(5):
-        spool.append(at=step, kind="point", key="a", body={"step": step})
-    yield spool
-    spool.close()
+def fill(path: Path) -> None:
+    """A spool with five events in it."""
+    with closing(Spool(path)) as spool:
+        for step in range(5):
+            spool.append(at=step, kind="point", key="a", body={"step": step})
 
 
-def test_a_spool_forgets_only_what_was_delivered(spool: Spool, tmp_path: Path) -> None:
-    spool.drop(spool.head(2)[-1].number)
-    assert [event.at for event in spool.head(9)] == [2, 3, 4]
-    spool.append(at=5, kind="stopped", key="a", body={})
-    spool.close()
-    again = Spool(tmp_path / "spool")
-    assert [event.at for event in again.head(9)] == [2, 3, 4, 5]
-    again.drop(again.head(9)[-1].number)
-    assert (len(again), (tmp_path / "spool").read_bytes()) == (0, b"")
-    again.append(at=6, kind="stopped", key="a", body={})
-    again.close()
-    last = Spool(tmp_path / "spool")
-    assert [event.at for event in last.head(9)] == [6]
-    last.close()
-    shutil.copy(tmp_path / "spool", tmp_path / "spare")
-    spool._file = (tmp_path / "spare").open("ab", buffering=0)
+def times(path: Path) -> list[int]:
+    """When the events that wait in a spool happened."""
+    with closing(Spool(path)) as spool:
+        return [event.at for event in spool.head(99)]
 
 
-def test_a_spool_has_one_holder(spool: Spool, tmp_path: Path) -> None:
-    assert len(spool) == 5
-    with pytest.raises(StoreError, match="another process runs this sweep"):
+def test_a_spool_forgets_only_what_was_delivered(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    fill(path)
+    with closing(Spool(path)) as spool:
+        spool.drop(spool.head(2)[-1].number)
+        spool.append(at=5, kind="stopped", key="a", body={})
+    assert times(path) == [2, 3, 4, 5]
+    with closing(Spool(path)) as spool:
+        spool.drop(spool.head(99)[-1].number)
+        assert (len(spool), path.read_bytes()) == (0, b"")
+        spool.append(at=6, kind="stopped", key="a", body={})
+    assert times(path) == [6]
+
+
+def test_a_spool_has_one_holder(tmp_path: Path) -> None:
+    with (
+        closing(Spool(tmp_path / "spool")),
+        pytest.raises(StoreError, match="another process runs this sweep and holds its spool"),
+    ):
         Spool(tmp_path / "spool")
+    assert times(tmp_path / "spool") == []
+
+
+def test_an_event_that_the_disk_refuses_is_kept_in_memory_and_leaves_no_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    fill(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(Spool(path)) as spool:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+        try:
+            with pytest.raises(StoreError, match="spool: cannot write the spool: no room left"):
+                spool.append(at=5, kind="stopped", key="a", body={})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert [event.at for event in spool.head(99)] == [0, 1, 2, 3, 4, 5]
+        spool.append(at=6, kind="stopped", key="a", body={})
+    assert times(path) == [0, 1, 2, 3, 4, 6]
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 6))
-def test_a_half_written_line_is_left_out_wherever_it_was_cut(spool: Spool, tmp_path: Path, cut: int) -> None:
-    content = (tmp_path / "spool").read_bytes()
-    (tmp_path / "torn").write_bytes(content[:-cut])
-    torn = Spool(tmp_path / "torn")
-    assert [event.at for event in torn.head(9)] == [0, 1, 2, 3]
-    assert torn.torn == len(content.splitlines()[-1]) + 1 - cut
-    torn.append(at=7, kind="stopped", key="a", body={})
-    torn.close()
-    again = Spool(tmp_path / "torn")
-    assert ([event.at for event in again.head(9)], again.torn) == ([0, 1, 2, 3, 7], 0)
-    again.close()
+def test_a_half_written_line_is_left_out_wherever_it_was_cut(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "spool"
+    fill(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-cut])
+    with closing(Spool(path)) as spool:
+        assert spool.torn == len(content.splitlines(keepends=True)[-1]) - cut
+        spool.append(at=7, kind="stopped", key="a", body={})
+    assert times(path) == [0, 1, 2, 3, 7]
 
 
 @pytest.mark.parametrize("line", ["not json", "[]", "{}", '{"number": 1, "at": 1, "kind": "x", "key": "", "body": {}}'])

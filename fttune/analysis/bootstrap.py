@@ -28,7 +28,7 @@ def mean_ratio(
     """Exp of the mean log-ratio over P pairs, with a percentile interval.
 
     Images per class stay together within a dataset and seed. Equal input gives an equal interval. With two or three
-    datasets the interval is too narrow more often than `1 - confidence` says (docs/statistics.md has measured rates).
+    datasets the interval is too narrow more often than `1 - confidence` says (docs/science.md has measured rates).
     """
     sums, counts, seeds_of = _table(log_ratios, datasets, seeds)
     ratio = float(np.exp(np.mean(log_ratios)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fttune.config import Sweep
-from fttune.errors import UsageError
+from fttune.errors import ConfigError, UsageError
 from fttune.files import claimed, place
 from fttune.plan import Plan, cost, only
 from fttune.record import RunRecord
@@ -37,6 +37,13 @@ def machine(sweep: Sweep) -> Runtime:
         weights=sweep.data.weights,
         git_commit=git_commit(),
     )
+
+
+def check_cores(sweep: Sweep) -> None:
+    """ConfigError when a trial asks for more cores than this machine has; it would wait for ever."""
+    cores = len(os.sched_getaffinity(0))
+    if sweep.resources.cpu > cores:
+        raise ConfigError(f"resources.cpu: a trial asks for {sweep.resources.cpu:g}, but this machine has {cores}")
 
 
 def open_tracker(sweep: Sweep) -> Tracker:

@@ -14,6 +14,7 @@ from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_digest
 from fttune.distance import DistanceJob
 from fttune.errors import ConfigError, unknown
+from fttune.files import place, writing
 from fttune.plan import BackboneFacts, DatasetFacts, Facts, expand
 from fttune.runtime import Runtime
 from fttune.sweep.search import draw_settings
@@ -82,6 +83,8 @@ def prepare(sweep: Sweep, runtime: Runtime, progress: Progress) -> Ground:
         _check_room(store, row, sweep.grid.datasets[name])
         return store.digest
 
+    for name in sweep.grid.backbones:
+        _check_weights(name, runtime)
     return _ground(sweep, runtime, digest)
 
 
@@ -131,6 +134,16 @@ def _check_fit(sweep: Sweep, known: Mapping[str, Backbone]) -> None:
     for name in sweep.data.weights:
         if name not in known:
             raise ConfigError(f"data.weights: {unknown('backbone of this grid', name, known)}")
+
+
+def _check_weights(backbone: str, runtime: Runtime) -> None:
+    """Read a weights file once before the first trial needs it; a mark remembers that it is whole."""
+    path = runtime.weights.get(backbone)
+    known = place("state") / f"weights-{backbone}-{backbones.weights_digest(backbone, path)[:16]}"
+    if not known.exists():
+        backbones.load(backbone, weights=path)
+        with writing(known.parent):
+            known.touch()
 
 
 def _check_room(store: ImageStore, row: Dataset, entry: DatasetGrid) -> None:

@@ -17,7 +17,7 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 # Keep freed memory in the process: training frees and asks for the same blocks at every step
 # (benchmarks/allocator.py measures what it brings).
-_ALLOCATOR = {
+ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "268435456",
@@ -64,7 +64,7 @@ class Outcome:
 @contextmanager
 def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
     """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
-    os.environ.update({name: value for name, value in _ALLOCATOR.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
     local: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
     try:
         ray.init(
