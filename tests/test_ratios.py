@@ -1,6 +1,7 @@
 """Pairs differ in one thing alone; what cannot be paired fairly is said, not dropped."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_a_missing_half_is_listed() -> None:
 
 
 @pytest.mark.parametrize("change", [{"steps": 40}, {"views": "crop"}, {"batch_size": 4}, {"image_size": 64}])
-def test_unequal_conditions_are_never_paired(change: dict[str, object]) -> None:
+def test_unequal_conditions_are_never_paired(change: dict[str, Any]) -> None:
     pairing = tune_to_freeze(select([make_run("tune", 0.5), make_run("freeze", 0.5, **change)]), {})
     assert pairing.pairs == ()
     assert len(pairing.unpaired) == 2
@@ -95,7 +96,7 @@ def test_ratios_of_noise_are_flagged_and_not_counted(tuned: float, frozen: float
 @given(st.lists(st.tuples(st.floats(-1, 1), st.sampled_from("abc"), st.integers(0, 2)), min_size=1, max_size=20))
 def test_the_mean_is_geometric_and_lies_in_its_interval(rows: list[tuple[float, str, int]]) -> None:
     logs, datasets, seeds = (list(column) for column in zip(*rows, strict=True))
-    mean = mean_ratio(logs, datasets, seeds, confidence=0.95)  # pyright: ignore[reportArgumentType]
+    mean = mean_ratio(logs, datasets, seeds, confidence=0.95)
     assert mean.ratio == pytest.approx(math.exp(np.mean(logs)))
     if len(set(zip(datasets, seeds, strict=True))) < 2:
         assert mean.low is None

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -142,9 +143,7 @@ def test_the_printed_table_states_what_it_rests_on() -> None:
 
 def test_failed_and_lonely_runs_are_counted() -> None:
     runs = [make_run("tune", 0.5), make_run("tune", 0.5, dataset="b")]
-    broken = RunRecord(
-        **{name: getattr(runs[1], name) for name in RunRecord.__slots__} | {"status": "failed", "error": "no"}
-    )
+    broken = replace(runs[1], status="failed", error="no")
     text = markdown(make_report([runs[0], broken], DISTANCES))
     assert "1 trials failed, 1 runs have no partner" in text
 

@@ -1,5 +1,7 @@
 """Splits are disjoint, exact, nested, and the same whatever was asked before."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -114,7 +116,7 @@ def test_a_dataset_without_a_test_set_must_say_how_many() -> None:
         ({"test": 29}, "hold out fewer for val and test"),
     ],
 )
-def test_too_few_images_name_class_have_and_need(settings: dict[str, int], says: str) -> None:
+def test_too_few_images_name_class_have_and_need(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(DataError) as error:
         split(**settings)
     assert says in str(error.value)
