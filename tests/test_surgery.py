@@ -96,3 +96,12 @@ def test_statistics_of_tuned_batchnorm_follow_the_policy(bn: BatchNorm, moves: b
         for norm, old in zip(stage, before[position], strict=True):
             changed = not torch.equal(norm.running_mean, old)  # pyright: ignore
             assert changed is (moves if position < 2 else True)
+
+
+@pytest.mark.parametrize(("bn", "weights"), [("source", [0.01, 0.01, 0.1]), ("batch", [0.01, 0.1, 0.1])])
+def test_statistics_that_move_are_averaged_over_tens_of_steps(bn: BatchNorm, weights: list[float]) -> None:
+    net = catalog.load("efficientnet_lite0")
+    cut = apply_spec(net, LayerSpec(frozen=2, tuned=6, random=2), classes=3, bn=bn, seed=0)
+    parts = [cut.frozen, cut.trained[:6], cut.trained[6:]]
+    found = [{m.momentum for m in part.modules() if isinstance(m, _BatchNorm)} for part in parts]
+    assert found == [{weight} for weight in weights]

@@ -10,7 +10,7 @@ from fttune.backbones.staged import initialise, replace_classifier
 from fttune.layers import LayerSpec
 from fttune.trial import BatchNorm, HParams, seed_from
 
-NEW_BN_MOMENTUM = 0.1  # weight of a new batch in the running statistics of new layers, torch's own default
+BN_MOMENTUM = 0.1  # weight of a new batch in running statistics that training moves, torch's own default
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +54,9 @@ def apply_spec(net: nn.Sequential, spec: LayerSpec, *, classes: int, bn: BatchNo
     for position in range(spec.depth - spec.random, spec.depth):
         initialise(net[position], seed_from("layer", seed, position))
         _quicken(net[position])
+    if bn == "batch":
+        for position in range(spec.frozen, spec.frozen + spec.tuned):
+            _quicken(net[position])
     net.to(memory_format=torch.channels_last)
     frozen, trained = net[: spec.frozen], net[spec.frozen :]
     frozen.eval().requires_grad_(False)
@@ -61,14 +64,14 @@ def apply_spec(net: nn.Sequential, spec: LayerSpec, *, classes: int, bn: BatchNo
 
 
 def _quicken(stage: nn.Module) -> None:
-    """Let a new layer's BatchNorm statistics follow within tens of steps.
+    """Let BatchNorm statistics that are to change follow within tens of steps.
 
-    A network made for long training may average over hundreds (EfficientNet-Lite: weight 0.01 of a new batch); new
-    layers would be judged with statistics of their first values.
+    A network made for long training may average over hundreds (EfficientNet-Lite: weight 0.01 of a new batch); its
+    layers would then be judged with statistics of values they had long ago.
     """
     for module in stage.modules():
         if isinstance(module, _BatchNorm):
-            module.momentum = NEW_BN_MOMENTUM
+            module.momentum = BN_MOMENTUM
 
 
 def parameter_groups(student: Student, hparams: HParams) -> list[dict[str, object]]:
