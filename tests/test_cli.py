@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from images import make_folder
 from test_sweep import fttune, write_sweep
 

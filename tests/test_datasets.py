@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from images import make_folder
 from PIL import Image
 
 from fttune.data.catalog import DATASETS, find, folder
@@ -14,6 +13,7 @@ from fttune.data.embedded import Photos, _photo, _tiles
 from fttune.data.readers import FolderSource
 from fttune.data.splits import make_split
 from fttune.errors import DataError
+from images import make_folder
 
 names = pytest.mark.parametrize("name", sorted(DATASETS))
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from images import make_folder
 
 from fttune.backbones import catalog
 from fttune.backbones.source import SourceMean
@@ -15,6 +14,7 @@ from fttune.data.store import build
 from fttune.distance import DistanceJob, bootstrap, cosine
 from fttune.runtime import Runtime
 from fttune.trial import stored_size
+from images import make_folder
 
 vectors = st.lists(st.floats(0, 10), min_size=3, max_size=3).map(np.array).filter(lambda v: np.linalg.norm(v) > 1e-3)
 

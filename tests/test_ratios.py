@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import make_run
 
+from constructed import make_run
 from fttune.analysis.bootstrap import mean_ratio
 from fttune.analysis.ratios import top_to_deeper, tune_to_freeze
 from fttune.analysis.select import select

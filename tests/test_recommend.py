@@ -1,8 +1,8 @@
 """The table: the paper's own from runs that have the paper's effects, and honest words where runs are few."""
 
 import pytest
-from runs import make_distance, make_pairs_of_runs, make_run
 
+from constructed import make_distance, make_pairs_of_runs, make_run
 from fttune.analysis.published import published_verdict, tables
 from fttune.analysis.ratios import tune_to_freeze
 from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band, recommend, verdict

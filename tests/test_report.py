@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from runs import make_distance, make_pairs_of_runs, make_run
 
+from constructed import make_distance, make_pairs_of_runs, make_run
 from fttune.analysis.figures import FIGURES, Evidence, accuracy_data, copying_data, rendered, tuning_data
 from fttune.analysis.report import Report, analyse, markdown, summary, write_report
 from fttune.analysis.select import select

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import make_run
 
+from constructed import make_run
 from fttune.analysis.select import select
 from fttune.record import RunRecord
 

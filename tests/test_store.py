@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from images import make_folder
 from PIL import Image
 
 from fttune.data.decode import CorruptImageError, decode
 from fttune.data.readers import FolderSource
 from fttune.data.store import ImageStore, build, find_built, find_digest, open_store
 from fttune.errors import DataError, StoreError
+from images import make_folder
 
 SIZE = 32
 

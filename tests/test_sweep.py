@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 import yaml
-from images import make_folder
-from stores import curve_of, free_port, make_database, runs_of, serving, wait_until
 
 from fttune.config import Resources, load_sweep
 from fttune.errors import ConfigError
@@ -26,6 +24,8 @@ from fttune.sweep.ground import prepare
 from fttune.tracking.runs import Tracker
 from fttune.training.run import run_trial
 from fttune.trial import Trial
+from images import make_folder
+from stores import curve_of, free_port, make_database, runs_of, serving, wait_until
 
 TIMES = {"seconds", "data_seconds", "feature_seconds", "train_seconds", "eval_seconds", "images_per_second"}
 

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import TRIALS, make_distance, record_of, records
 
 from fttune.errors import DataError, StoreError
 from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.runs import Tracker
 from fttune.tracking.table import export, from_table, read_parquet, schema_of, to_table, write_parquet
+from stores import TRIALS, make_distance, record_of, records
 
 
 @given(st.lists(records(), max_size=5))

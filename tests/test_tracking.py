@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stores import POINTS, TRIALS, curve_of, free_port, make_database, make_distance, record_of, records, runs_of
 
 from fttune.errors import ConfigError, StoreError, UnreachableError
 from fttune.plan import pending
@@ -17,6 +16,7 @@ from fttune.tracking.fields import record_name, record_params, record_tags, tria
 from fttune.tracking.runs import Tracker, resolve_uri
 from fttune.tracking.table import export, read_parquet
 from fttune.trial import HParams
+from stores import POINTS, TRIALS, curve_of, free_port, make_database, make_distance, record_of, records, runs_of
 from values import make_trial
 
 TRIAL = TRIALS[0]

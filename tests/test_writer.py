@@ -12,6 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fttune.errors import StoreError
+from fttune.plan import pending
+from fttune.record import CurvePoint
+from fttune.tracking.runs import Tracker
+from fttune.tracking.spool import Spool
+from fttune.tracking.writer import Writer
+from fttune.trial import Trial
 from stores import (
     POINTS,
     TRIALS,
@@ -24,14 +32,6 @@ from stores import (
     serving,
     wait_until,
 )
-
-from fttune.errors import StoreError
-from fttune.plan import pending
-from fttune.record import CurvePoint
-from fttune.tracking.runs import Tracker
-from fttune.tracking.spool import Spool
-from fttune.tracking.writer import Writer
-from fttune.trial import Trial
 
 EVENTS = len(POINTS) + 2  # of one trial that `run` plays
 
