@@ -87,6 +87,9 @@ def run_sweep(sweep: Sweep, choice: Choice, call: Call) -> int:
             chosen = choose(whole, choice)
             say(_line(sweep, whole, chosen))
             writer.adopt(whole.done)
+            if not chosen and (choice.retry_failed or whole.to_run):
+                say("no trial meets these conditions")
+                return NOTHING
             outcome = _work(sweep, ground, tracker, writer, chosen, call)
             waiting = writer.close()
             for note in (*writer.notes, *outcome.notes):

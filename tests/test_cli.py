@@ -102,6 +102,14 @@ def test_conditions_and_a_limit_choose_what_a_run_starts(tmp_path: Path) -> None
     assert told("run", sweep, "--dry-run", "--limit", 3)["chosen"] == 3
 
 
+def test_a_run_that_chooses_nothing_is_exit_code_3(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path)
+    for words in (["--only", "seed=7"], ["--retry-failed"]):
+        done = fttune("run", sweep, *words)
+        assert done.returncode == 3
+        assert done.stderr.endswith("no trial meets these conditions\n")
+
+
 def test_a_spec_is_explained_layer_by_layer() -> None:
     rows = told("spec", "efficientnet_lite0", "F(1-6)T(7-9)R(10)", "--image-size", 64, "--classes", 7)
     assert [row["is"] for row in rows] == ["frozen"] * 6 + ["tuned"] * 3 + ["random"]
