@@ -54,8 +54,9 @@ def later(target: str, **options: Any) -> Callable[..., Any]:
 
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-_RESNET18_URL = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+# torchvision's IMAGENET1K_V1 files, as torch hub names them in its cache.
+_ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
+_RESNET18_FILE = "resnet18-f37072fd.pth"
 
 _ROWS = (
     Backbone(
@@ -86,7 +87,7 @@ _ROWS = (
         std=_IMAGENET_STD,
         build=later("fttune.backbones.alexnet:build"),
         rename=later("fttune.backbones.alexnet:rename"),
-        weights=partial(files.in_hub, "alexnet", _ALEXNET_URL),
+        weights=partial(files.in_hub, "alexnet", _ALEXNET_FILE),
         source="imagenet",
         licence="BSD-3-Clause (torchvision)",
         about="torchvision's AlexNet, 61 million values; the paper's depth, though not its CaffeNet",
@@ -100,7 +101,7 @@ _ROWS = (
         std=_IMAGENET_STD,
         build=later("fttune.backbones.resnet:build", blocks=(2, 2, 2, 2)),
         rename=later("fttune.backbones.resnet:rename", blocks=(2, 2, 2, 2)),
-        weights=partial(files.in_hub, "resnet18", _RESNET18_URL),
+        weights=partial(files.in_hub, "resnet18", _RESNET18_FILE),
         source="imagenet",
         licence="BSD-3-Clause (torchvision)",
         about="torchvision's ResNet-18, 11.7 million values",

@@ -26,13 +26,13 @@ def in_package(backbone: str, package: str, pattern: str) -> Path:
     )
 
 
-def in_hub(backbone: str, url: str) -> Path:
-    """The file of `url` in torch hub's cache folder (TORCH_HOME, else ~/.cache/torch); else WeightsError."""
+def in_hub(backbone: str, name: str) -> Path:
+    """The file `name` in torch hub's cache folder (TORCH_HOME, else ~/.cache/torch); else WeightsError."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = Path(os.environ.get("TORCH_HOME") or f"{cache}/torch").expanduser()
-    path = home / "hub" / "checkpoints" / url.rpartition("/")[2]
+    path = home / "hub" / "checkpoints" / name
     if not path.is_file():
-        raise WeightsError(f"no weights of {backbone} at {path}: put {url} there, {_or_name(backbone)}")
+        raise WeightsError(f"no weights of {backbone} at {path}: put torchvision's file there, {_or_name(backbone)}")
     return path
 
 
