@@ -48,6 +48,11 @@ def write_sweep(folder: Path, **changes: Any) -> Path:
     return path
 
 
+def database(folder: Path) -> str:
+    """The default tracker of commands run in `folder`; MLflow keeps one connection for a relative path for ever."""
+    return f"sqlite:///{folder}/mlflow.db"
+
+
 def fttune(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "fttune.cli", *map(str, words)],
@@ -76,7 +81,7 @@ def once_each(uri: str, count: int) -> list[Any]:
 
 
 def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
-    sweep, uri = write_sweep(tmp_path), "sqlite:///mlflow.db"
+    sweep, uri = write_sweep(tmp_path), database(tmp_path)
     assert told("plan", sweep) | {"store_bytes": 0} == {
         "sweep": "small",
         "total": 8,
@@ -157,7 +162,7 @@ def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> No
     retried = fttune("run", sweep, "--retry-failed")
     assert retried.returncode == 0, retried.stderr
     assert "starting 4" in retried.stderr
-    once_each("sqlite:///mlflow.db", 8)
+    once_each(database(tmp_path), 8)
 
 
 def test_an_interrupt_loses_nothing_and_the_same_command_goes_on(tmp_path: Path) -> None:
@@ -172,25 +177,25 @@ def test_an_interrupt_loses_nothing_and_the_same_command_goes_on(tmp_path: Path)
         rest = process.stderr.read()
     assert process.returncode == 130, rest
     assert f"this goes on: fttune run {sweep} train.steps=2000 train.report_every=500" in rest
-    finished = len(Tracker(None, "fttune").records())
+    finished = len(Tracker(database(tmp_path), "fttune").records())
     assert 2 <= finished < 8
     again = subprocess.run(words, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert f"{finished} done, 0 failed, {8 - finished} to run" in again.stderr
-    runs = runs_of("sqlite:///mlflow.db", "fttune")
+    runs = runs_of(database(tmp_path), "fttune")
     assert len(runs) == 8
     for run in runs:
-        assert [point.step for point in curve_of("sqlite:///mlflow.db", run.info.run_id)] == [500, 1000, 1500, 2000]
+        assert [point.step for point in curve_of(database(tmp_path), run.info.run_id)] == [500, 1000, 1500, 2000]
 
 
 def test_a_server_killed_in_mid_sweep_is_caught_up_later(tmp_path: Path) -> None:
-    database, port = make_database(tmp_path), free_port()
+    store, port = make_database(tmp_path), free_port()
     sweep = write_sweep(tmp_path, tracking={"uri": f"http://127.0.0.1:{port}"}, resources={"max_concurrent": 1})
     words = [sys.executable, "-m", "fttune.cli", "run", str(sweep)]
     with ExitStack() as server:
-        server.enter_context(serving(database, port, tmp_path))
+        server.enter_context(serving(store, port, tmp_path))
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-            wait_until(lambda: any(run.info.status == "FINISHED" for run in runs_of(database, "fttune")))
+            wait_until(lambda: any(run.info.status == "FINISHED" for run in runs_of(store, "fttune")))
             server.close()
             assert process.stderr is not None
             rest = process.stderr.read()
@@ -201,11 +206,11 @@ def test_a_server_killed_in_mid_sweep_is_caught_up_later(tmp_path: Path) -> None
     assert away.returncode == 4
     assert away.stderr.startswith("error: the tracker http://127.0.0.1")
     assert "\n" not in away.stderr.strip()
-    with serving(database, port, tmp_path):
+    with serving(store, port, tmp_path):
         back = fttune("run", sweep)
     assert back.returncode == 0, back.stderr
     assert "8 done, 0 failed, 0 to run; nothing to start" in back.stderr
-    once_each(database, 8)
+    once_each(store, 8)
 
 
 @dataclass
