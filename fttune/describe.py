@@ -18,7 +18,7 @@ from fttune.distance import DistanceJob
 from fttune.errors import DataError, FttuneError
 from fttune.files import place
 from fttune.layers import LayerSpec
-from fttune.runtime import Runtime
+from fttune.runtime import Runtime, cores
 from fttune.sweep.ground import decode
 from fttune.terminal import Decoding, Row
 from fttune.trial import stored_size
@@ -131,7 +131,7 @@ def measured(target: str, *, source: str | None, backbone: str, image_size: int 
 
 def checks() -> Row:
     """What this machine has; a value that starts with `error:` is a fault."""
-    facts: dict[str, Any] = {"python": python_version(), "cores": len(os.sched_getaffinity(0))}
+    facts: dict[str, Any] = {"python": python_version(), "cores": cores()}
     facts |= {name: version(name) for name in ("fttune", "torch", "torchvision", "ray", "mlflow", "optuna", "pyarrow")}
     facts["gpus"] = _gpus()
     for name in ("store", "features", "state"):

@@ -46,7 +46,8 @@ def bootstrap(metric: Metric, source: np.ndarray, target: np.ndarray, *, seed: i
 class DistanceJob:
     """One measurement: the distance of a prepared dataset to the source of a backbone.
 
-    Features are the input of the classifier stage for centre views, dropout off. No test image is used.
+    Features are the input of the classifier stage for centre views, dropout off. The test
+    set that `test_per_class` names is left out.
     """
 
     dataset: str

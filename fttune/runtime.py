@@ -1,5 +1,6 @@
 """The machine's side of a trial: where files lie and what it computes on. Never part of a trial's identity."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,3 +16,8 @@ class Runtime:
     threads: int | None = None  # of the training; None: torch's own choice
     weights: Mapping[str, Path] = field(default_factory=dict)  # backbone: file, instead of where the catalog looks
     git_commit: str = ""  # of the code, for the record
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,6 +10,7 @@ from fttune.analysis.report import Report, analyse, summary, write_report
 from fttune.config import Sweep
 from fttune.plan import Plan, pending
 from fttune.record import RunRecord
+from fttune.runtime import Runtime
 from fttune.sweep.driver import (
     Choice,
     alone,
@@ -68,6 +69,8 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     if ground.unprepared:
         say(f"not prepared on this machine, so counted as to run: {', '.join(ground.unprepared)}")
         say(f"decoding them will take {facts['store_bytes'] / 1e6:.0f} MB in the store")
+    if facts["gpu_hours"]:
+        say(f"about {facts['gpu_hours']:.2g} GPU-hours")
     left = facts["seconds"]
     return say(
         "no finished trial to estimate the time by" if left is None else f"about {clock(left)} to go on this machine"
@@ -90,7 +93,7 @@ def run_sweep(sweep: Sweep, choice: Choice, call: Call) -> int:
             if not chosen and (choice.retry_failed or whole.to_run):
                 say("no trial meets these conditions")
                 return NOTHING
-            outcome = _work(sweep, ground, tracker, writer, chosen, call)
+            outcome = _work(sweep, runtime, ground, tracker, writer, chosen, call)
             waiting = writer.close()
             for note in (*writer.notes, *outcome.notes):
                 say(note)
@@ -130,7 +133,13 @@ def make_report(sweep: Sweep, *, out: Path | None, as_json: bool) -> None:
 
 
 def _work(
-    sweep: Sweep, ground: Ground, tracker: Tracker, writer: Writer, chosen: Sequence[Trial], call: Call
+    sweep: Sweep,
+    runtime: Runtime,
+    ground: Ground,
+    tracker: Tracker,
+    writer: Writer,
+    chosen: Sequence[Trial],
+    call: Call,
 ) -> "Outcome":
     """Measure the missing distances, run the chosen trials."""
     from fttune.sweep.tune import Outcome, cluster, run_jobs
@@ -141,7 +150,6 @@ def _work(
     if not chosen and not wanted:
         return Outcome(complete=True, notes=missing)
     with cluster(call.address), Display(chosen) as display:
-        runtime = machine(sweep)
         outcome = run_jobs([*wanted, *chosen], runtime, sweep.resources, [writer, display], fail_fast=call.fail_fast)
     outcome.notes += missing
     return outcome

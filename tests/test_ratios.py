@@ -1,6 +1,7 @@
 """Pairs differ in one thing alone; what cannot be paired fairly is said, not dropped."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constructed import make_run
+from constructed import make_distance, make_run
 from fttune.analysis.bootstrap import mean_ratio
-from fttune.analysis.ratios import top_to_deeper, tune_to_freeze
+from fttune.analysis.ratios import compare_depths, distances_of, top_to_deeper, tune_to_freeze
 from fttune.analysis.select import select
 from fttune.record import RunRecord
 
@@ -37,8 +38,8 @@ def test_pairs_hold_everything_fixed_but_the_mode() -> None:
         for seed in (0, 1)
         for top in (1, 3)
     ]
-    pairing = tune_to_freeze(select(runs), {("a", "net"): 0.3})
-    assert [(p.images_per_class, p.seed) for p in pairing.pairs] == [(20, 0), (20, 1), (5, 0), (5, 1)]
+    pairing = tune_to_freeze(select(runs), distances_of([make_distance("a", 0.3)]))
+    assert [(p.images_per_class, p.seed) for p in pairing.pairs] == [(5, 0), (5, 1), (20, 0), (20, 1)]
     assert all(p.ratio == pytest.approx(1.2) and p.distance == 0.3 and p.label == "R 1" for p in pairing.pairs)
     ids = {run.trial_id: run for run in runs}
     for pair in pairing.pairs:
@@ -69,6 +70,58 @@ def test_unequal_conditions_are_never_paired(change: dict[str, Any]) -> None:
     pairing = tune_to_freeze(select([make_run("tune", 0.5), make_run("freeze", 0.5, **change)]), {})
     assert pairing.pairs == ()
     assert len(pairing.unpaired) == 2
+
+
+def test_without_a_search_unequal_settings_are_never_paired() -> None:
+    pairing = tune_to_freeze(select([make_run("tune", 0.5, lr=0.1), make_run("freeze", 0.5, lr=0.2)]), {})
+    assert pairing.pairs == ()
+    assert pairing.unpaired == ("a/5 T(1-7)R(8) s0: unequal settings, lr 0.1 and 0.2",)
+
+
+def test_a_search_may_choose_each_member_its_own_setting() -> None:
+    runs = [
+        make_run(mode, 0.5, lr=lr, val=0.9 if (mode, lr) in {("tune", 0.1), ("freeze", 0.2)} else 0.5)
+        for mode in ("tune", "freeze")
+        for lr in (0.1, 0.2)
+    ]
+    (pair,) = tune_to_freeze(select(runs), {}).pairs
+    assert pair.ratio == 1
+
+
+def test_the_fewest_new_layers_are_held_against_each_larger_number() -> None:
+    runs = [make_run(mode, 0.9 / top, random_top=top) for mode in ("freeze", "tune") for top in (2, 4, 6)]
+    found = compare_depths(select(runs), {})
+    assert [(d.top, d.random_top, d.mode) for d in found] == [
+        (2, 4, "tune"),
+        (2, 4, "freeze"),
+        (2, 6, "tune"),
+        (2, 6, "freeze"),
+    ]
+    assert [d.pairing.pairs[0].ratio for d in found] == pytest.approx([2, 2, 3, 3])
+
+
+def test_a_mode_that_was_never_run_at_a_depth_is_no_missing_half() -> None:
+    runs = [make_run("tune", 0.5), make_run("freeze", 0.5), make_run("tune", 0.5, random_top=3)]
+    assert [(d.random_top, d.mode, d.pairing.unpaired) for d in compare_depths(select(runs), {})] == [(3, "tune", ())]
+
+
+@pytest.mark.parametrize(
+    "change", [{"image_size": 64}, {"resize": "warp"}, {"data_digest": "other"}, {"weights_digest": "other"}]
+)
+def test_a_distance_measured_elsewhere_is_no_distance_of_these_images(change: dict[str, Any]) -> None:
+    elsewhere = replace(make_distance("a", 0.3), **change)
+    (pair,) = tune_to_freeze(select([make_run("tune", 0.5), make_run("freeze", 0.5)]), distances_of([elsewhere])).pairs
+    assert pair.distance is None
+
+
+def test_only_the_cosine_is_a_distance_and_the_larger_source_speaks() -> None:
+    cosine = make_distance("a", 0.3)
+    others = [
+        replace(cosine, metric="mmd", value=23.9),
+        replace(cosine, value=math.nan, source_images=9000),
+        replace(cosine, value=0.5, source="few", source_images=10),
+    ]
+    assert list(distances_of([*others, cosine]).values()) == list(distances_of([cosine, *others]).values()) == [0.3]
 
 
 def test_unequal_budgets_are_never_paired() -> None:

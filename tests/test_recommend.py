@@ -4,9 +4,10 @@ import pytest
 
 from constructed import make_distance, make_pairs_of_runs, make_run
 from fttune.analysis.published import published_verdict, tables
-from fttune.analysis.ratios import tune_to_freeze
-from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band, recommend, verdict
+from fttune.analysis.ratios import distances_of, tune_to_freeze
+from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band, markdown, recommend, verdict
 from fttune.analysis.select import select
+from fttune.errors import ConfigError
 from fttune.record import DistanceRecord, RunRecord
 
 MIDDLE = {"L": 0.1, "M": 0.3, "H": 0.6}
@@ -15,8 +16,7 @@ EFFECT = {Verdict.FREEZE: (0.85, 0.9, 0.92), Verdict.TUNE: (1.1, 1.15, 1.2), Ver
 
 
 def table_of(runs: list[RunRecord], distances: list[DistanceRecord]) -> Table:
-    known = {(record.dataset, record.backbone): record.value for record in distances}
-    return recommend(tune_to_freeze(select(runs), known).pairs, distances)
+    return recommend(tune_to_freeze(select(runs), distances_of(distances)).pairs, distances)
 
 
 def test_runs_with_the_papers_effects_give_the_papers_table_3() -> None:
@@ -37,12 +37,11 @@ def test_runs_with_the_papers_effects_give_the_papers_table_3() -> None:
 def test_the_papers_own_splits_leave_one_box_without_evidence() -> None:
     distances = [make_distance(row["dataset"], row["cosine"]) for row in tables()["table2"]]
     splits = {row["dataset"]: row["train"] for row in tables()["table1"]}
-    names = {"Caltech-256": "Caltech256", "MIT-Indoor": "MITIndoor"}
     assert len(splits) == len(distances)
     runs = [
         run
         for row in distances
-        for images in splits[names.get(row.dataset, row.dataset)]
+        for images in splits[row.dataset]
         for run in make_pairs_of_runs(row.dataset, images, 1.0, seeds=1)
     ]
     assert len(runs) == 2 * (23 + 5)
@@ -107,3 +106,23 @@ def test_a_distance_whose_interval_reaches_over_an_edge_is_named() -> None:
     distances = [make_distance("a", 0.195, spread=0.01), make_distance("b", 0.1, spread=0.01)]
     runs = make_pairs_of_runs("a", 5, 1.2) + make_pairs_of_runs("b", 5, 1.2)
     assert table_of(runs, distances).straddling == ("a",)
+
+
+@pytest.mark.parametrize("edges", [(100, 21), (21, 21), (0, 100)])
+def test_bands_that_do_not_rise_are_refused(edges: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="image_bands: medium must begin above 0 and high above medium"):
+        recommend([], [], image_edges=edges)
+
+
+def test_the_table_fits_a_terminal_and_every_box_states_its_n() -> None:
+    distances = [make_distance(name, value) for name, value in (("a", 0.1), ("b", 0.3), ("c", 0.31))]
+    near = [make_run("tune", 0.9, dataset="b", seed=99), make_run("freeze", 0.15, dataset="b", seed=99)]
+    runs = [
+        *near,
+        *(run for name in "abc" for images in (5, 25, 120) for run in make_pairs_of_runs(name, images, 20.0, seeds=12)),
+    ]
+    lines = markdown(table_of(runs, distances)).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert len({len(line) for line in lines}) == 1
+    counts = [[field.strip() for field in line.split("|")[2:5]] for line in lines[4::3]]
+    assert counts == [["n=12/1"] * 3, ["n=24/2, 1 flagged", "n=24/2", "n=24/2"], ["n=0/0"] * 3]

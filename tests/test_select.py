@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from constructed import make_run
 from fttune.analysis.select import select
+from fttune.errors import StoreError
 from fttune.record import RunRecord
 
 
@@ -43,6 +45,18 @@ def test_a_setting_with_fewer_seeds_is_not_compared() -> None:
 def test_failed_trials_do_not_count() -> None:
     runs = [replace(run, status="failed") for run in searched()]
     assert select(runs) == []
+
+
+@pytest.mark.parametrize("lost", ["val_accuracy", "test_accuracy", "classes"])
+def test_a_finished_run_without_a_number_is_an_error_and_not_a_zero(lost: str) -> None:
+    broken = replace(make_run("tune", 0.5), **{lost: None})
+    with pytest.raises(StoreError, match=f"{lost}, but run {broken.trial_id} of a has none"):
+        select([broken])
+
+
+def test_equal_settings_on_val_go_to_the_lowest_and_not_to_the_better_on_test() -> None:
+    runs = [make_run("tune", test, val=0.5, lr=lr) for lr, test in [(0.2, 0.9), (0.1, 0.1), (0.3, 0.8)]]
+    assert [r.setting[0] for r in select(runs)] == [0.1]
 
 
 def test_other_conditions_are_other_cells() -> None:

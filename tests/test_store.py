@@ -223,3 +223,11 @@ def test_an_image_of_the_right_height_is_cut_at_whole_pixels() -> None:
 def test_garbage_is_corrupt() -> None:
     with pytest.raises(CorruptImageError):
         decode(b"garbage", 8, "crop")
+
+
+@pytest.mark.parametrize("target", ["link.png", "nowhere.png"])
+def test_an_image_that_cannot_be_read_is_named_as_corrupt(photos: Path, root: Path, target: str) -> None:
+    (photos / "c0" / "link.png").symlink_to(target)
+    with pytest.raises(DataError, match=r"1 corrupt image: c0/link.png"):
+        built(photos, root)
+    assert built(photos, root, corrupt="skip").skipped == ("c0/link.png",)

@@ -1,13 +1,15 @@
 """The paper's three figures: for each the data first, then the drawing of it."""
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fttune.analysis.ratios import Distances, Pair, top_to_deeper, tune_to_freeze
+from fttune.analysis.ratios import Distances, Pairing, compare_depths, tune_to_freeze
 from fttune.analysis.select import Result
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = "osD^vPX"
 _LINES = {"tune": "-", "freeze": "--", "mixed": ":", "scratch": "-."}
 _MODES = {"tune": "Fine-tuned (T)", "freeze": "Frozen (F)"}
+_IMAGES = "training images per class"
+_LETTER, _LINE = 0.04, 0.09  # of a tick label, as a fraction of the axis it stands on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,12 +30,12 @@ class Points:
     """One panel: ratios against one quantity."""
 
     title: str
-    x_label: str
     y_label: str
-    log_x: bool
+    by_images: bool  # x is images per class on a log scale; else distance
     names: tuple[str, ...]  # dataset of each point
     x: tuple[float, ...]
     y: tuple[float, ...]  # ratios
+    left_out: str = ""  # pairs that are not shown, and why
     edge: float | None = None  # a dotted line here
 
     def trend(self) -> tuple[np.ndarray, np.ndarray]:
@@ -45,12 +49,12 @@ class Points:
 class Curve:
     """Test accuracy of one spec on one dataset: each seed's, and their mean."""
 
-    dataset: str
-    spec: str
+    panel: str  # the dataset, with the backbone where there are several
     mode: str
-    random_top: int
+    new: str  # how many new layers; a mixed spec written out
     x: tuple[int, ...]  # images per class of each point
     y: tuple[float, ...]  # accuracy of each point
+    chance: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,78 +68,93 @@ class Evidence:
 
 def copying_data(evidence: Evidence) -> list[Points]:
     """Fig. 1: R(top 1) over R(top 3) above, over R(top 5) below; tuned left, frozen right."""
-    deeper = sorted({r.random_top for r in evidence.results if r.random_top > 1 and r.mode in _MODES}) or [3, 5]
+    found = {(d.random_top, d.mode): d for d in compare_depths(evidence.results, evidence.distances)}
+    deeper = sorted({top for top, _ in found}) or [3, 5]
+    top = min((d.top for d in found.values()), default=1)
     return [
         _points(
-            top_to_deeper(evidence.results, evidence.distances, random_top=top, mode=mode).counted,
+            found[more, mode].pairing if (more, mode) in found else Pairing(pairs=(), unpaired=()),
             title=title,
-            y_label=f"top 1 new / top {top} new",
+            y_label=f"top {top} new / top {more} new",
         )
-        for top in deeper
+        for more in deeper
         for mode, title in _MODES.items()
     ]
 
 
 def tuning_data(evidence: Evidence) -> list[Points]:
     """Fig. 2: T over F with one new layer, against images per class and against distance."""
-    pairs = tune_to_freeze(evidence.results, evidence.distances).counted
-    left = _points(pairs, title="against the number of images", y_label="tuned / frozen", edge=evidence.large)
-    placed = [(pair, pair.distance) for pair in pairs if pair.distance is not None]
+    pairing = tune_to_freeze(evidence.results, evidence.distances)
+    left = _points(pairing, title="By images per class", y_label="tuned / frozen", edge=evidence.large)
+    placed = [(pair, pair.distance) for pair in pairing.counted if pair.distance is not None]
+    lost = len(pairing.counted) - len(placed)
     right = Points(
-        title="against the distance from the source",
-        x_label="cosine distance",
+        title="By distance",
         y_label="tuned / frozen",
-        log_x=False,
+        by_images=False,
         names=tuple(pair.dataset for pair, _ in placed),
         x=tuple(distance for _, distance in placed),
         y=tuple(pair.ratio for pair, _ in placed),
+        left_out=", ".join(filter(None, (left.left_out, f"{lost} without a distance" if lost else ""))),
     )
     return [left, right]
 
 
 def accuracy_data(evidence: Evidence) -> list[Curve]:
     """Fig. 3: every result."""
-    keys = sorted({(r.dataset, r.random_top, r.mode, r.spec) for r in evidence.results})
-    curves = []
-    for dataset, random_top, mode, spec in keys:
-        here = [r for r in evidence.results if (r.dataset, r.spec) == (dataset, spec)]
-        x, y = tuple(r.images_per_class for r in here), tuple(r.test for r in here)
-        curves.append(Curve(dataset=dataset, spec=spec, mode=mode, random_top=random_top, x=x, y=y))
-    return curves
+    several = len({r.backbone for r in evidence.results}) > 1
+    groups: dict[tuple[str, int, str, str], list[Result]] = defaultdict(list)
+    for r in evidence.results:
+        groups[f"{r.dataset}, {r.backbone}" if several else r.dataset, r.random_top, r.mode, r.spec].append(r)
+    return [
+        Curve(
+            panel=panel,
+            mode=mode,
+            new=spec if mode == "mixed" else f"{random_top} new",
+            x=tuple(r.images_per_class for r in here),
+            y=tuple(r.test for r in here),
+            chance=here[0].chance,
+        )
+        for (panel, random_top, mode, spec), here in sorted(groups.items())
+    ]
 
 
 def draw_ratios(panels: Sequence[Points]) -> "Figure":
     """Two columns of panels, a line at 1, the averages, one marker for each dataset."""
     rows = -(-len(panels) // 2)
     figure = _figure(9, 3.2 * rows + 0.7)
-    axes = figure.subplots(rows, 2, squeeze=False, sharey="row").ravel()
+    axes = figure.subplots(rows, 2, squeeze=False, sharey="row")
     names = sorted({name for panel in panels for name in panel.names})
-    for axis, panel in zip(axes, panels, strict=False):
+    for place, panel in enumerate(panels):
+        axis = axes[place // 2][place % 2]
         _draw_points(axis, panel, names)
-    _legend(figure, axes)
+        axis.set_ylabel("" if place % 2 else panel.y_label)
+    for row in range(rows):
+        _scale_ratios(list(axes[row]), [ratio for panel in panels[2 * row : 2 * row + 2] for ratio in panel.y])
+    _legend(figure, list(axes.ravel()))
     return figure
 
 
 def draw_accuracies(curves: Sequence[Curve]) -> "Figure":
     """One panel for each dataset; colour for the number of new layers, dashes for frozen."""
-    datasets = sorted({curve.dataset for curve in curves}) or ["no results"]
-    columns = min(3, len(datasets))
-    rows = -(-len(datasets) // columns)
+    names = sorted({curve.panel for curve in curves}) or ["no results"]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
     figure = _figure(4 * columns + 1, 3.2 * rows + 0.7)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    tops = sorted({curve.random_top for curve in curves})
-    for axis, dataset in zip(axes, datasets, strict=False):
-        _draw_curves(axis, dataset, [curve for curve in curves if curve.dataset == dataset], tops)
-    for axis in axes[len(datasets) :]:
+    colours = list(dict.fromkeys(curve.new for curve in curves))
+    for axis, name in zip(axes, names, strict=False):
+        _draw_curves(axis, name, [curve for curve in curves if curve.panel == name], colours)
+    for axis in axes[len(names) :]:
         axis.set_axis_off()
-    _legend(figure, axes[: len(datasets)])
+    _legend(figure, list(axes[: len(names)]))
     return figure
 
 
 # Name of the file: (what it shows, how it is made).
 FIGURES: Mapping[str, tuple[str, Callable[[Evidence], "Figure"]]] = {
     "fig1": (
-        "Copying more layers: test accuracy with one new layer over that with more. Above 1, copying is better.",
+        "Copying more layers: test accuracy with few new layers over that with more. Above 1, copying is better.",
         lambda evidence: draw_ratios(copying_data(evidence)),
     ),
     "fig2": (
@@ -143,7 +162,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[Evidence], "Figure"]]] = {
         lambda evidence: draw_ratios(tuning_data(evidence)),
     ),
     "fig3": (
-        "Every result: test accuracy; points are seeds, lines their mean.",
+        "Every result: test accuracy; points are seeds, lines their mean, dots chance.",
         lambda evidence: draw_accuracies(accuracy_data(evidence)),
     ),
 }
@@ -159,15 +178,38 @@ def rendered(figure: "Figure", form: str) -> bytes:
     return buffer.getvalue()
 
 
-def _points(pairs: Sequence[Pair], *, title: str, y_label: str, edge: float | None = None) -> Points:
+def ratio_ticks(low: float, high: float) -> list[float]:
+    """Round numbers in [low, high] for a log axis of ratios, 1 among them, as fine as eight labels allow."""
+    steps = [[step * n for n in range(1, round(high / step) + 1)] for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    series = [*steps, [d * 10.0**n for n in decades for d in (1, 2, 5)], [10.0**n for n in decades]]
+    inside = ([round(tick, 6) for tick in ticks if low <= tick <= high] for ticks in series)
+    roomy = (ticks for ticks in inside if len(ticks) <= 8 and spaced_ticks(ticks, low, high, upright=True) == ticks)
+    return next((ticks for ticks in roomy if 1.0 in ticks), [1.0])
+
+
+def spaced_ticks(places: Sequence[float], low: float, high: float, *, upright: bool = False) -> list[float]:
+    """Those of `places` whose labels do not touch on a log axis from low to high, the smallest first."""
+    kept: list[float] = []
+    for place in sorted(set(places)):
+        letters = len(f"{kept[-1]:g}{place:g}") / 2 if kept else 0
+        room = _LINE if upright else _LETTER * letters
+        if not kept or math.log(place / kept[-1]) >= room * math.log(high / low):
+            kept.append(place)
+    return kept
+
+
+def _points(pairing: Pairing, *, title: str, y_label: str, edge: float | None = None) -> Points:
+    pairs = pairing.counted
+    flagged = len(pairing.pairs) - len(pairs)
     return Points(
         title=title,
-        x_label="training images per class",
         y_label=y_label,
-        log_x=True,
+        by_images=True,
         names=tuple(pair.dataset for pair in pairs),
         x=tuple(float(pair.images_per_class) for pair in pairs),
         y=tuple(pair.ratio for pair in pairs),
+        left_out=f"{flagged} flagged" if flagged else "",
         edge=edge,
     )
 
@@ -179,9 +221,9 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _draw_points(axis: "Axes", panel: Points, names: Sequence[str]) -> None:
-    axis.set_title(panel.title, fontsize=10)
-    axis.set_xlabel(panel.x_label)
-    axis.set_ylabel(panel.y_label)
+    left_out = f"; left out: {panel.left_out}" if panel.left_out else ""
+    axis.set_title(f"{panel.title}, n = {len(panel.x)}{left_out}", fontsize=10)
+    axis.set_xlabel(_IMAGES if panel.by_images else "cosine distance from the source")
     if not panel.x:
         axis.set_xticks([])
         axis.text(0.5, 0.5, "no pairs", ha="center", va="center", transform=axis.transAxes)
@@ -189,61 +231,69 @@ def _draw_points(axis: "Axes", panel: Points, names: Sequence[str]) -> None:
     axis.axhline(1, color="0.5", linewidth=1)
     if panel.edge is not None and panel.edge <= 2 * max(panel.x):
         axis.axvline(panel.edge, color="0.5", linestyle=":")
-    places, means = panel.trend()
-    axis.plot(places, means, color="0.25", linewidth=1.5, label="average")
     for number, name in enumerate(names):
         here = [place for place, own in enumerate(panel.names) if own == name]
-        colour, marker = _COLOURS[number % 7], _MARKERS[number % 7]
+        # The markers shift at each round through the colours, so 49 datasets stay apart.
+        colour, marker = _COLOURS[number % 7], _MARKERS[(number + number // 7) % 7]
         x, y = [panel.x[place] for place in here], [panel.y[place] for place in here]
-        axis.plot(x, y, linestyle="none", alpha=0.8, label=name, color=colour, marker=marker)
-    _scale(axis, panel)
+        axis.plot(x, y, linestyle="none", label=name, color=colour, marker=marker, markerfacecolor="none")
+    places, means = panel.trend()
+    if len(places) > 1:
+        axis.plot(places, means, color="0.25", linewidth=1.5, label="average")
+    if panel.by_images:
+        _scale_images(axis, panel.x)
+    else:
+        far = max(0.1, *panel.x)
+        axis.set_xlim(-0.03 * far, 1.1 * far)
 
 
-def _scale(axis: "Axes", panel: Points) -> None:
-    from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+def _scale_images(axis: "Axes", places: Sequence[float]) -> None:
+    from matplotlib.ticker import NullLocator, StrMethodFormatter
 
-    if panel.log_x:
-        axis.set_xscale("log")
-        axis.set_xticks(sorted(set(panel.x)))
-        axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.xaxis.set_minor_locator(NullLocator())
-        low, high = min(panel.x), max(panel.x)
-        axis.set_xlim(low / 1.5, high * 1.5)
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(ScalarFormatter())
+    low, high = min(places) / 1.4, max(places) * 1.4
+    axis.set_xscale("log")
+    axis.set_xlim(low, high)
+    axis.set_xticks(spaced_ticks(places, low, high))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
-def _draw_curves(axis: "Axes", dataset: str, curves: Sequence[Curve], tops: Sequence[int]) -> None:
-    from matplotlib.ticker import NullLocator, ScalarFormatter
+def _scale_ratios(axes: Sequence["Axes"], ratios: Sequence[float]) -> None:
+    """Log scale with 1 in sight, and some room about the outermost points."""
+    from matplotlib.ticker import NullLocator, StrMethodFormatter
 
-    axis.set_title(dataset, fontsize=10)
-    axis.set_xlabel("training images per class")
+    low, high = min([*ratios, 0.98]), max([*ratios, 1.02])
+    room = (high / low) ** 0.07
+    for axis in axes:
+        axis.set_yscale("log")
+        axis.set_ylim(low / room, high * room)
+        axis.set_yticks(ratio_ticks(low / room, high * room) if ratios else [])
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.yaxis.set_minor_locator(NullLocator())
+
+
+def _draw_curves(axis: "Axes", name: str, curves: Sequence[Curve], colours: Sequence[str]) -> None:
+    axis.set_title(f"{name}, n = {sum(len(curve.x) for curve in curves)}" if curves else name, fontsize=10)
+    axis.set_xlabel(_IMAGES)
     axis.set_ylabel("test accuracy")
     for curve in curves:
-        colour = _COLOURS[tops.index(curve.random_top) % 7]
+        colour, marker = _COLOURS[colours.index(curve.new) % 7], "o" if curve.mode == "tune" else "s"
         places = sorted(set(curve.x))
         means = [np.mean([y for x, y in zip(curve.x, curve.y, strict=True) if x == place]) for place in places]
-        label = f"{curve.mode}, {curve.random_top} new"
-        axis.plot(places, means, color=colour, linestyle=_LINES[curve.mode], label=label)
-        axis.plot(
-            curve.x, curve.y, color=colour, linestyle="none", marker="o" if curve.mode == "tune" else "s", alpha=0.6
-        )
+        axis.plot(places, means, color=colour, linestyle=_LINES[curve.mode], label=f"{curve.mode}, {curve.new}")
+        axis.plot(curve.x, curve.y, color=colour, linestyle="none", marker=marker, markersize=4, alpha=0.6)
     if curves:
-        axis.set_xscale("log")
-        axis.set_xticks(sorted({x for curve in curves for x in curve.x}))
-        axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.xaxis.set_minor_locator(NullLocator())
+        axis.axhline(curves[0].chance, color="0.5", linestyle=":")
+        axis.set_ylim(bottom=0)
+        _scale_images(axis, [x for curve in curves for x in curve.x])
 
 
-def _legend(figure: "Figure", axes: Iterable["Axes"]) -> None:
-    """One legend below all panels, each entry once."""
-    entries = {}
-    for axis in axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
+def _legend(figure: "Figure", axes: Sequence["Axes"]) -> None:
+    """One legend below all panels, each entry once, as many beside each other as fit."""
+    found = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes]
+    entries = {label: handle for axis in found for handle, label in axis}
     if entries:
-        figure.legend(
-            entries.values(), entries.keys(), loc="outside lower center", ncols=min(6, len(entries)), frameon=False
-        )
+        longest = max(map(len, entries))
+        fitting = int(figure.get_figwidth() / (0.8 + 0.09 * longest))  # inches of a handle, of a letter
+        columns = max(1, min(fitting, len(entries)))
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)

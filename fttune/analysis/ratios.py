@@ -1,12 +1,13 @@
 """Ratios of test accuracies between two results that differ in one thing alone (the paper's Fig. 1 and 2)."""
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fttune.analysis.select import Result
+from fttune.analysis.select import SEARCHED, Place, Result
+from fttune.record import DistanceRecord
 
-# A denominator this close to guessing makes a ratio of noise (n of the paper's own nets ended at chance).
+# A denominator this close to guessing makes a ratio of noise: with few images a net of many new layers stays there.
 NEAR_CHANCE = 2.0
 
 
@@ -52,44 +53,79 @@ class Pairing:
         return tuple(pair for pair in self.pairs if not pair.flagged)
 
 
-Distances = Mapping[tuple[str, str], float]  # (dataset, backbone) to cosine distance
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthPairing:
+    """Fewer new layers against more, everything else equal."""
+
+    mode: str
+    top: int  # new layers of the numerator
+    random_top: int  # new layers of the denominator
+    pairing: Pairing
+
+
+Distances = Mapping[Place, float]  # cosine distance
+
+
+def distances_of(records: Iterable[DistanceRecord]) -> Distances:
+    """The cosine distance of each place; of several sources the one that was measured on the most images."""
+    cosine = [record for record in records if record.metric == "cosine" and math.isfinite(record.value)]
+    ranked = sorted(cosine, key=lambda record: (record.source_images, record.source))
+    return {(r.data_digest, r.weights_digest, r.image_size, r.resize): r.value for r in ranked}
 
 
 def tune_to_freeze(results: Sequence[Result], distances: Distances, *, random_top: int = 1) -> Pairing:
     """T / F at equal copy depth: above 1 fine-tuning is better (Fig. 2, Table 3)."""
     here = [result for result in results if result.random_top == random_top and result.mode in ("tune", "freeze")]
-    return _pair(here, lambda r: r.mode, "tune", "freeze", f"R {random_top}", distances)
+    return _pair(here, lambda r: r.mode, ("tune", "freeze"), f"R {random_top}", distances)
 
 
-def top_to_deeper(results: Sequence[Result], distances: Distances, *, random_top: int, mode: str) -> Pairing:
-    """R(top 1) / R(top `random_top`) within a mode: above 1 copying more layers is better (Fig. 1)."""
-    here = [result for result in results if result.random_top in (1, random_top) and result.mode == mode]
-    return _pair(here, lambda r: r.random_top, 1, random_top, mode, distances)
+def top_to_deeper(
+    results: Sequence[Result], distances: Distances, *, random_top: int, mode: str, top: int = 1
+) -> Pairing:
+    """R(top `top`) / R(top `random_top`) within a mode: above 1 copying more layers is better (Fig. 1)."""
+    here = [result for result in results if result.random_top in (top, random_top) and result.mode == mode]
+    return _pair(here, lambda r: f"{r.random_top} new", (f"{top} new", f"{random_top} new"), mode, distances)
+
+
+def compare_depths(results: Sequence[Result], distances: Distances) -> list[DepthPairing]:
+    """The fewest new layers against each larger number, tuned then frozen, where a mode has runs of both (Fig. 1)."""
+    present = {(result.random_top, result.mode) for result in results}
+    tops = sorted({top for top, mode in present if mode in ("tune", "freeze")})
+    return [
+        DepthPairing(
+            mode=mode,
+            top=tops[0],
+            random_top=deeper,
+            pairing=top_to_deeper(results, distances, random_top=deeper, mode=mode, top=tops[0]),
+        )
+        for deeper in tops[1:]
+        for mode in ("tune", "freeze")
+        if {(tops[0], mode), (deeper, mode)} <= present
+    ]
 
 
 def _pair(
     results: Sequence[Result],
-    axis: Callable[[Result], Hashable],
-    numerator: Hashable,
-    denominator: Hashable,
+    axis: Callable[[Result], str],
+    kinds: tuple[str, str],
     label: str,
     distances: Distances,
 ) -> Pairing:
-    """Hold everything fixed but `axis`. Both members stand in one cell of the grid, with equal budgets."""
-    sides: dict[Hashable, dict[Hashable, Result]] = {numerator: {}, denominator: {}}
+    """Hold everything fixed but `axis`, which names what is above and what is below. Budgets must be equal."""
+    numerator, denominator = kinds
+    sides: dict[str, dict[tuple[str, int, str, int, str], Result]] = {numerator: {}, denominator: {}}
     for result in results:
         key = (result.dataset, result.images_per_class, result.backbone, result.seed, result.shared)
         sides[axis(result)][key] = result
     above, below = sides[numerator], sides[denominator]
     pairs, unpaired = [], []
-    for key in sorted(above.keys() | below.keys(), key=str):
+    for key in sorted(above.keys() | below.keys()):
         if key not in above or key not in below:
             alone = above.get(key) or below[key]
             lacks = numerator if key not in above else denominator
             unpaired.append(f"{_name(alone)}: no finished run with {lacks} under the same conditions")
-        elif above[key].tried != below[key].tried:
-            counts = f"{above[key].tried} and {below[key].tried} settings tried"
-            unpaired.append(f"{_name(above[key])}: unequal budgets, {counts}")
+        elif fault := _unfair(above[key], below[key]):
+            unpaired.append(f"{_name(above[key])}: {fault}")
         else:
             pairs.append(_make(above[key], below[key], label, distances))
     return Pairing(pairs=tuple(pairs), unpaired=tuple(unpaired))
@@ -107,8 +143,18 @@ def _make(above: Result, below: Result, label: str, distances: Distances) -> Pai
         numerator_id=above.trial_id,
         denominator_id=below.trial_id,
         flagged=_flag(above, below),
-        distance=distances.get((above.dataset, above.backbone)),
+        distance=distances.get(above.place),
     )
+
+
+def _unfair(above: Result, below: Result) -> str:
+    """Why two results had unequal chances; empty when they had equal ones."""
+    if above.tried != below.tried:
+        return f"unequal budgets, {above.tried} and {below.tried} settings tried"
+    if above.tried == 1 and above.setting != below.setting:
+        settings = zip(SEARCHED, above.setting, below.setting, strict=True)
+        return "unequal settings, " + ", ".join(f"{name} {a:g} and {b:g}" for name, a, b in settings if a != b)
+    return ""
 
 
 def _flag(above: Result, below: Result) -> str:

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from fttune.analysis.bootstrap import mean_ratio
 from fttune.analysis.ratios import Pair
+from fttune.errors import ConfigError
 from fttune.record import DistanceRecord
 
 BANDS = ("L", "M", "H")
@@ -78,7 +79,12 @@ def recommend(
     distance_edges: tuple[float, float] = DISTANCE_EDGES,
     confidence: float = 0.95,
 ) -> Table:
-    """Sort tune-to-freeze pairs into boxes and judge each by its interval."""
+    """Sort tune-to-freeze pairs into boxes and judge each by its interval; ConfigError on bands that do not rise."""
+    for name, edges in {"image_bands": image_edges, "distance_bands": distance_edges}.items():
+        if not 0 < edges[0] < edges[1]:
+            raise ConfigError(
+                f"analysis.{name}: medium must begin above 0 and high above medium, but got {list(edges)}"
+            )
     placed: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:
         if pair.distance is not None:
@@ -91,7 +97,13 @@ def recommend(
         confidence=confidence,
         unplaced=tuple(sorted({pair.dataset for pair in pairs if pair.distance is None})),
         straddling=tuple(
-            sorted({r.dataset for r in distances if band(r.low, distance_edges) != band(r.high, distance_edges)})
+            sorted(
+                {
+                    r.dataset
+                    for r in distances
+                    if r.metric == "cosine" and band(r.low, distance_edges) != band(r.high, distance_edges)
+                }
+            )
         ),
     )
 
@@ -122,3 +134,32 @@ def verdict(ratio: float | None, low: float | None, high: float | None) -> Verdi
     if low is not None and low > 1:
         return Verdict.TUNE
     return Verdict.FREEZE if high is not None and high < 1 else Verdict.BOTH
+
+
+def markdown(table: Table) -> str:
+    """The nine boxes as Markdown, three lines each, within 100 columns: verdict, mean ratio with interval, counts."""
+    head = ["distance \\ images", *(f"{name} {span}" for name, span in spans(table.image_edges, whole=True))]
+    rows = [head]
+    for name, span in spans(table.distance_edges, whole=False):
+        boxes = [cell(table.box(name, images)) for images in BANDS]
+        rows += [list(row) for row in zip((f"{name} {span}", "", ""), *boxes, strict=True)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
+    lines = [" | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+    rule = " | ".join("-" * width for width in widths)
+    return "\n".join(f"| {line} |" for line in [lines[0], rule, *lines[1:]])
+
+
+def cell(box: Box) -> tuple[str, str, str]:
+    """`Tune*`, `1.120 [1.031, 1.254]`, `n=6/3, 2 flagged`: `*` where thin, n = counted pairs / datasets."""
+    interval = "" if box.low is None or box.high is None else f" [{box.low:.3f}, {box.high:.3f}]"
+    ratio = "" if box.ratio is None else f"{box.ratio:.3f}{interval}"
+    flagged = f", {box.flagged} flagged" if box.flagged else ""
+    return f"{box.verdict}{'*' if box.thin else ''}", ratio, f"n={box.counted}/{len(box.datasets)}{flagged}"
+
+
+def spans(edges: tuple[float, float], *, whole: bool) -> list[tuple[str, str]]:
+    """Each band with its range; `whole` numbers start at 1, others at 0."""
+    low, high = edges
+    if whole:
+        return [("L", f"1-{low - 1:g}"), ("M", f"{low:g}-{high - 1:g}"), ("H", f">={high:g}")]
+    return [("L", f"0-{low:g}"), ("M", f"{low:g}-{high:g}"), ("H", f">={high:g}")]

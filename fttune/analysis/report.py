@@ -9,14 +9,12 @@ from typing import Any
 from fttune.analysis.figures import FIGURES, Evidence, rendered
 from fttune.analysis.page import render_page
 from fttune.analysis.published import published_verdict
-from fttune.analysis.ratios import Pair, Pairing, tune_to_freeze
-from fttune.analysis.recommend import BANDS, Box, Table, Verdict, recommend
+from fttune.analysis.ratios import DepthPairing, Pair, Pairing, compare_depths, distances_of, tune_to_freeze
+from fttune.analysis.recommend import Box, Table, markdown, recommend
 from fttune.analysis.select import select
 from fttune.files import replacing, writing
 from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import write_parquet
-
-_FEW = 6  # datasets; below it a 95 % interval covered 51 to 76 % of simulated truths (benchmarks/coverage.py)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +24,8 @@ class Report:
     name: str
     records: tuple[RunRecord, ...]
     distances: tuple[DistanceRecord, ...]
-    pairing: Pairing  # tuned against frozen, one new layer
+    pairing: Pairing  # tuned against frozen, one new layer: what the table and Fig. 2 rest on
+    copying: tuple[DepthPairing, ...]  # few new layers against more, within a mode: what Fig. 1 rests on
     table: Table
 
     @property
@@ -41,12 +40,19 @@ class Report:
             "boxes": [_box(box) for box in self.table.boxes],
             "unplaced": self.table.unplaced,
             "straddling": self.table.straddling,
-            "unpaired": self.pairing.unpaired,
+            "unplaced_pairs": [_pair(pair) for pair in self.pairing.pairs if pair.distance is None],
+            "copying": [_copying(depths) for depths in self.copying],
+            "unpaired": self.unpaired,
             "distances": [asdict(record) for record in self.distances],
             "failed": [{"trial_id": r.trial_id, "error": r.error} for r in self.records if r.status == "failed"],
             "seconds": seconds_by_mode(self.records),
             "provenance": provenance(self.records),
         }
+
+    @property
+    def unpaired(self) -> tuple[str, ...]:
+        """A line for each result without a fair partner, in the table or in Fig. 1."""
+        return (*self.pairing.unpaired, *(line for depths in self.copying for line in depths.pairing.unpaired))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -57,7 +63,7 @@ class Report:
             "failed": len(self.records) - done,
             "pairs": len(self.pairing.pairs),
             "flagged": flagged,
-            "unpaired": len(self.pairing.unpaired),
+            "unpaired": len(self.unpaired),
         }
 
 
@@ -71,12 +77,19 @@ def analyse(
     confidence: float,
 ) -> Report:
     """From records to the table."""
-    known = {(record.dataset, record.backbone): record.value for record in distances}
-    pairing = tune_to_freeze(select(records), known)
+    results, known = select(records), distances_of(distances)
+    pairing = tune_to_freeze(results, known)
     table = recommend(
         pairing.pairs, distances, image_edges=image_edges, distance_edges=distance_edges, confidence=confidence
     )
-    return Report(name=name, records=tuple(records), distances=tuple(distances), pairing=pairing, table=table)
+    return Report(
+        name=name,
+        records=tuple(records),
+        distances=tuple(distances),
+        pairing=pairing,
+        copying=tuple(compare_depths(results, known)),
+        table=table,
+    )
 
 
 def write_report(report: Report, out: Path) -> None:
@@ -84,16 +97,17 @@ def write_report(report: Report, out: Path) -> None:
 
     Each file replaces its predecessor whole.
     """
-    known = {(record.dataset, record.backbone): record.value for record in report.distances}
-    evidence = Evidence(results=select(report.records), distances=known, large=report.table.image_edges[1])
+    evidence = Evidence(
+        results=select(report.records), distances=distances_of(report.distances), large=report.table.image_edges[1]
+    )
     figures = {name: draw(evidence) for name, (_, draw) in FIGURES.items()}
     drawn = {name: rendered(figure, "svg") for name, figure in figures.items()}
     with writing(out):
         for name, figure in figures.items():
             _write(out / f"{name}.png", rendered(figure, "png"))
             _write(out / f"{name}.svg", drawn[name])
-        _write(out / "table.md", f"# {report.name}\n\n{markdown(report)}\n".encode())
-        _write(out / "table.json", json.dumps(report.document, indent=1).encode())
+        _write(out / "table.md", f"# {report.name}\n\n{markdown(report.table)}\n\n{notes(report)}\n".encode())
+        _write(out / "table.json", json.dumps(report.document, indent=1, allow_nan=False).encode())
         write_parquet(out / "runs.parquet", report.records, RunRecord)
         write_parquet(out / "distances.parquet", report.distances, DistanceRecord)
         captions = {name: caption for name, (caption, _) in FIGURES.items()}
@@ -101,32 +115,9 @@ def write_report(report: Report, out: Path) -> None:
         _write(out / "report.html", page.encode())
 
 
-def markdown(report: Report) -> str:
-    """The table as Markdown, with the published word beside each verdict, and what it rests on."""
-    table = report.table
-    head = ["distance \\ images", *(f"{name} {span}" for name, span in spans(table.image_edges, whole=True))]
-    rows = []
-    for name, span in spans(table.distance_edges, whole=False):
-        rows.append([f"{name} {span}", *(cell(table.box(name, images)) for images in BANDS)])
-    widths = [max(len(row[place]) for row in [head, *rows]) for place in range(4)]
-    lines = [" | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in [head, *rows]]
-    rule = " | ".join("-" * width for width in widths)
-    body = "\n".join(f"| {line} |" for line in [lines[0], rule, *lines[1:]])
-    return f"{body}\n\n{notes(report)}"
-
-
 def summary(report: Report) -> str:
-    """What a person at a terminal is told."""
-    return f"Freeze or tune, one new layer ({report.name}):\n\n{markdown(report)}"
-
-
-def cell(box: Box) -> str:
-    """`Tune 1.12 [1.03, 1.25] n=6/3`: verdict, mean T / F, interval, pairs / datasets; `*` where thin."""
-    if box.ratio is None:
-        return f"{box.verdict.value}{f' ({box.flagged} flagged)' if box.flagged else ''}"
-    interval = f" [{box.low:.2f}, {box.high:.2f}]" if box.low is not None else ""
-    mark = "*" if box.thin else ""
-    return f"{box.verdict.value}{mark} {box.ratio:.2f}{interval} n={box.counted}/{len(box.datasets)}"
+    """What a person at a terminal is told: the table, and what it rests on."""
+    return f"Freeze or tune, one new layer ({report.name}):\n\n{markdown(report.table)}\n\n{notes(report)}"
 
 
 def notes(report: Report) -> str:
@@ -135,33 +126,33 @@ def notes(report: Report) -> str:
     level = f"{table.confidence * 100:g} %"
     lines = [
         f"Each box: verdict, mean ratio of test accuracy tuned / frozen, {level} interval, n = pairs/datasets.",
-        f"{counts['done']} runs, {counts['pairs']} pairs, {counts['flagged']} flagged near chance and left out.",
+        f"{counts['done']} runs, {counts['pairs']} pairs, {counts['flagged']} flagged (near chance or 0) and left out.",
     ]
     if any(box.thin for box in table.boxes):
         lines.append("* thin: one dataset alone; the interval then speaks of its seeds, not of other data.")
-    if any(len(box.datasets) < _FEW and box.verdict in (Verdict.TUNE, Verdict.FREEZE) for box in table.boxes):
-        lines.append(f"Fewer than {_FEW} datasets make intervals too narrow (docs/science.md says by how much).")
+    if any(box.low is not None and len(box.datasets) in (2, 3) for box in table.boxes):
+        lines.append("Intervals over two or three datasets are too narrow, so their verdicts come too easily.")
     if counts["failed"] or counts["unpaired"]:
-        lines.append(f"{counts['failed']} trials failed, {counts['unpaired']} runs have no partner.")
+        lines.append(f"Trials failed: {counts['failed']}. Runs without a fair partner: {counts['unpaired']}.")
     if table.unplaced:
         lines.append(f"No distance, so in no box: {', '.join(table.unplaced)}.")
     if table.straddling:
         lines.append(f"Distance interval reaches over a band edge: {', '.join(table.straddling)}.")
-    differs = [b for b in table.boxes if b.counted and b.verdict != published_verdict(b.distance_band, b.image_band)]
-    told = ", ".join(
-        f"distance {b.distance_band} images {b.image_band} ({published_verdict(b.distance_band, b.image_band).value})"
-        for b in differs
-    )
-    lines.append(f"The paper's Table 3 says otherwise at: {told}." if told else "Nowhere against the paper's Table 3.")
-    return "\n".join(lines)
+    pooled = sorted({pair.backbone for box in table.boxes for pair in box.pairs})
+    if len(pooled) > 1:
+        lines.append(f"Boxes pool the backbones {', '.join(pooled)}.")
+    return "\n".join([*lines, *_against_the_paper(table)])
 
 
-def spans(edges: tuple[float, float], *, whole: bool) -> list[tuple[str, str]]:
-    """Each band with its range; `whole` numbers start at 1, others at 0."""
-    low, high = edges
-    if whole:
-        return [("L", f"1-{low - 1:g}"), ("M", f"{low:g}-{high - 1:g}"), ("H", f">={high:g}")]
-    return [("L", f"0-{low:g}"), ("M", f"{low:g}-{high:g}"), ("H", f">={high:g}")]
+def _against_the_paper(table: Table) -> list[str]:
+    """One line that holds the boxes that have an interval against the paper's; none where no box has one."""
+    judged = [(box, published_verdict(box.distance_band, box.image_band)) for box in table.boxes if box.low is not None]
+    others = [
+        f"distance {box.distance_band} images {box.image_band} ({word})" for box, word in judged if box.verdict != word
+    ]
+    if others:
+        return [f"Other than in the paper's Table 3, whose word is in brackets: {', '.join(others)}."]
+    return [f"As in the paper's Table 3 wherever there is an interval ({len(judged)} of 9 boxes)."] if judged else []
 
 
 def seconds_by_mode(records: Sequence[RunRecord]) -> dict[str, dict[str, float]]:
@@ -196,6 +187,15 @@ def _box(box: Box) -> dict[str, Any]:
         "datasets": box.datasets,
         "thin": box.thin,
         "pairs": [_pair(pair) for pair in box.pairs],
+    }
+
+
+def _copying(depths: DepthPairing) -> dict[str, Any]:
+    return {
+        "mode": depths.mode,
+        "top": depths.top,
+        "random_top": depths.random_top,
+        "pairs": [_pair(pair) for pair in depths.pairing.pairs],
     }
 
 

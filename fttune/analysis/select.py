@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
+from fttune.errors import StoreError
 from fttune.record import RunRecord
 from fttune.trial import digest
 
@@ -14,6 +15,10 @@ _SHARED = (
     *("data_digest", "weights_digest", "classes", "train_images", "val_images", "test_images"),
     *("momentum", "batch_size", "steps", "lr_drop_steps", "report_every", "views", "image_size", "resize", "bn"),
 )
+
+
+# Digests of data and weights, side of the input in pixels, how images are resized.
+Place = tuple[str, str, int, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +38,7 @@ class Result:
     tried: int  # settings that the cell was given
     setting: tuple[float, ...]  # the chosen values of SEARCHED
     shared: str  # digest of what the members of a pair must have in common
+    place: Place  # what a distance measurement must share to speak of these images
     trial_id: str
 
 
@@ -40,7 +46,8 @@ def select(records: Iterable[RunRecord]) -> list[Result]:
     """For each cell the setting with the highest mean val accuracy over its seeds, and that setting's test accuracy.
 
     Only settings with as many seeds as any are compared; ties go to the lowest values of SEARCHED. Failed trials do not
-    count. In the order of dataset, images per class, spec and seed.
+    count. In the order of dataset, images per class, spec and seed. Raises StoreError where a finished run lacks an
+    accuracy, because a zero in its stead would decide the choice.
     """
     cells: dict[tuple[object, ...], dict[tuple[float, ...], list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
@@ -53,7 +60,7 @@ def select(records: Iterable[RunRecord]) -> list[Result]:
 def _choose(settings: dict[tuple[float, ...], list[RunRecord]]) -> list[Result]:
     most = max(map(len, settings.values()))
     full = {setting: runs for setting, runs in settings.items() if len(runs) == most}
-    best = max(sorted(full), key=lambda setting: fmean(run.val_accuracy or 0.0 for run in full[setting]))
+    best = max(sorted(full), key=lambda setting: fmean(_measured(run, "val_accuracy") for run in full[setting]))
     return [_result(run, best, len(settings)) for run in full[best]]
 
 
@@ -66,14 +73,22 @@ def _result(run: RunRecord, setting: tuple[float, ...], tried: int) -> Result:
         mode=run.mode,
         random_top=run.random_top,
         seed=run.seed,
-        val=run.val_accuracy or 0.0,
-        test=run.test_accuracy or 0.0,
-        chance=1 / (run.classes or 1),
+        val=_measured(run, "val_accuracy"),
+        test=_measured(run, "test_accuracy"),
+        chance=1 / _measured(run, "classes"),
         tried=tried,
         setting=setting,
         shared=_shared(run),
+        place=(run.data_digest, run.weights_digest, run.image_size, run.resize),
         trial_id=run.trial_id,
     )
+
+
+def _measured(run: RunRecord, name: str) -> float:
+    value = getattr(run, name)
+    if value is None:
+        raise StoreError(f"a finished run must have {name}, but run {run.trial_id} of {run.dataset} has none")
+    return value
 
 
 def _cell(run: RunRecord) -> tuple[object, ...]:

@@ -87,8 +87,7 @@ class FolderSource:
     def fingerprint(self) -> str:
         told = hashlib.sha256("\n".join(self.classes).encode())
         for ref in self.images:
-            status = (self.path / ref.key).stat()
-            told.update(f"\n{ref.key}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+            told.update(f"\n{ref.key}\0{_stamp(self.path / ref.key)}".encode())
         return told.hexdigest()
 
     def read(self, ref: ImageRef) -> bytes:
@@ -103,3 +102,12 @@ class FolderSource:
             kinds = ", ".join(sorted(SUFFIXES))
             raise DataError(f"class folder {self.path / name} holds no image (looked for {kinds}); fill or remove it")
         return sorted(found)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        # A broken link, say: reading it will fail too, and name it.
+        return "unreadable"
+    return f"{status.st_size}\0{status.st_mtime_ns}"

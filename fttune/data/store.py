@@ -20,6 +20,7 @@ from fttune.data.decode import CorruptImageError, decode
 from fttune.data.readers import ImageRef, Source
 from fttune.errors import DataError, StoreError
 from fttune.files import locked, replacing, writing
+from fttune.runtime import cores
 from fttune.trial import Resize
 from fttune.trial import digest as digest_of
 
@@ -217,7 +218,7 @@ def _decoded(
 ) -> Iterator[tuple[list[ImageRef], list[np.ndarray]]]:
     """Chunks of images that enter the store, in the order of the source; decoding uses every core."""
     refs = census.source.images
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(refs), _CHUNK):
             chunk = refs[start : start + _CHUNK]
             rows: list[ImageRef] = []
@@ -235,11 +236,11 @@ def _decoded(
 
 
 def _read(source: Source, ref: ImageRef, size: int, resize: Resize) -> tuple[str, np.ndarray | None]:
-    """SHA-256 of the bytes, and the pixels; None where they cannot be decoded."""
-    content = source.read(ref)
+    """SHA-256 of the bytes, and the pixels; None where they cannot be read or decoded."""
     try:
+        content = source.read(ref)
         return hashlib.sha256(content).hexdigest(), decode(content, size, resize)
-    except CorruptImageError:
+    except (CorruptImageError, OSError):
         return "", None
 
 

@@ -1,6 +1,5 @@
 """One `fttune run`: what is logged already, what is missing, and getting it run and logged."""
 
-import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from fttune.errors import ConfigError, UsageError
 from fttune.files import claimed, place
 from fttune.plan import Plan, cost, only
 from fttune.record import RunRecord
-from fttune.runtime import Runtime
+from fttune.runtime import Runtime, cores
 from fttune.sweep.ground import Ground, dataset_row
 from fttune.tracking.runs import Tracker
 from fttune.tracking.uri import database_file
@@ -41,9 +40,8 @@ def machine(sweep: Sweep) -> Runtime:
 
 def check_cores(sweep: Sweep) -> None:
     """ConfigError when a trial asks for more cores than this machine has; it would wait for ever."""
-    cores = len(os.sched_getaffinity(0))
-    if sweep.resources.cpu > cores:
-        raise ConfigError(f"resources.cpu: a trial asks for {sweep.resources.cpu:g}, but this machine has {cores}")
+    if sweep.resources.cpu > cores():
+        raise ConfigError(f"resources.cpu: a trial asks for {sweep.resources.cpu:g}, but this machine has {cores()}")
 
 
 def open_tracker(sweep: Sweep) -> Tracker:
@@ -85,8 +83,10 @@ def is_running(sweep: Sweep) -> bool:
 
 
 def git_commit() -> str:
-    """The commit of the code, with `+` when it was changed since; empty outside a git checkout."""
-    folder = Path(__file__).parent
+    """The commit of the code, with `+` when it was changed since; empty when it does not run from its own checkout."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return ""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
@@ -114,8 +114,8 @@ def estimate(sweep: Sweep, trials: Sequence[Trial], plan: Plan, records: Sequenc
     if not done:
         return Estimate(seconds=None, gpu_hours=None)
     busy = sum(map(cost, trials)) * sum(seconds[trial.id] for trial in plan.done) / done
-    cores = len(os.sched_getaffinity(0))
-    side_by_side = min(sweep.resources.max_concurrent or cores, max(1, int(cores / sweep.resources.cpu)))
+    fit = max(1, int(cores() / sweep.resources.cpu))
+    side_by_side = min(sweep.resources.max_concurrent or fit, fit)
     gpu = sweep.resources.gpu
     return Estimate(seconds=busy / side_by_side, gpu_hours=None if isinstance(gpu, str) else busy * gpu / 3600)
 
