@@ -4,15 +4,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from fttune.errors import ConfigError, unknown
 from fttune.layers import LayerSpec
+from fttune.tree import override, read_tree
 from fttune.trial import BatchNorm, HParams, Resize, Views
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 class _Part(BaseModel):
@@ -156,6 +156,13 @@ class Analysis(_Part):
     distance_bands: tuple[float, float] = (0.2, 0.4)  # cosine distance where medium and high begin
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
+    @field_validator("image_bands", "distance_bands")
+    @classmethod
+    def _check_rise(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] < value[1]:
+            raise ValueError(f"medium must begin above 0 and high above medium, but got {list(value)}")
+        return value
+
 
 class Sweep(_Part):
     """A whole sweep file."""
@@ -175,18 +182,9 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
 
     Raises ConfigError with one line that names the file, the key, the value and the nearest right key.
     """
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the sweep file: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path}: a sweep file is a mapping that starts with 'name:' and 'grid:', but got {_kind(tree)}"
-        )
-    for override in overrides:
-        _apply(tree, override)
+    tree = read_tree(path)
+    for text in overrides:
+        override(tree, text)
     try:
         sweep = Sweep.model_validate(tree)
     except ValidationError as error:
@@ -194,24 +192,6 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return _resolve(sweep, path.parent)
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    """Set one `key.path=value` in a sweep file's tree; the value is read as YAML."""
-    key, equals, text = override.partition("=")
-    steps = key.split(".")
-    if not equals or not all(steps):
-        raise ConfigError(f"override '{override}' must read key.path=value, such as train.lr=0.02")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"override '{override}': the value is not YAML") from None
-    node = tree
-    for step in steps[:-1]:
-        node = node.setdefault(step, {})
-        if not isinstance(node, dict):
-            raise ConfigError(f"override '{override}': '{step}' holds {_kind(node)}, not keys")
-    node[steps[-1]] = value
 
 
 def _explain(error: ErrorDetails) -> str:
@@ -223,6 +203,8 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{where}: this key is required"
     message = error["msg"].removeprefix("Value error, ")
+    for theirs, ours in (("valid tuple", "list"), ("valid dictionary", "mapping of keys"), (" or instance of", ":")):
+        message = message.replace(theirs, ours)
     shown = "" if error["type"] == "value_error" else f", but got {error['input']!r}"
     return f"{where}: {message[0].lower()}{message[1:]}{shown}" if where else message
 
@@ -269,7 +251,3 @@ def _resolve(sweep: Sweep, folder: Path) -> Sweep:
             "data": sweep.data.model_copy(update={"weights": weights}),
         }
     )
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -33,9 +33,12 @@ def spec_rows(backbone: str, text: str, image_size: int | None, classes: int, sc
     spec = LayerSpec.parse(text, depth=row.depth)
     from fttune.backbones.staged import output_shapes, replace_classifier
 
-    net = backbones.build(backbone)
+    size = image_size or row.image_size
+    if size < row.min_image_size:
+        raise DataError(f"--image-size: {backbone} needs at least {row.min_image_size} px, but got {size}")
+    net = backbones.outline(backbone)
     replace_classifier(net, classes)
-    shapes = output_shapes(net, image_size or row.image_size)
+    shapes = output_shapes(net, size)
     rates = {"frozen": 0.0, "tuned": scale, "random": 1.0}
     return [
         {

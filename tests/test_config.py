@@ -69,6 +69,9 @@ def test_specs_written_out_join_the_product(tmp_path: Path) -> None:
         ("train.lr=-1", "train.lr must be > 0, but got -1"),
         ("search.space={lr: [0, 1]}", "0 < low < high must hold"),
         ("name=a/b", "name:"),
+        ("grid.datasets.digits=yes", "should be a valid"),
+        ("grid.seeds=5", "grid.seeds: input should be a list, but got 5"),
+        ("analysis.image_bands=[50, 10]", "medium must begin above 0 and high above medium, but got [50.0, 10.0]"),
         ("train", "must read key.path=value"),
         ("name.x=1", "'name' holds a str, not keys"),
     ],
@@ -86,6 +89,7 @@ def test_a_mistake_is_one_line_with_the_nearest_right_thing(tmp_path: Path, over
         ("- a\n- b\n", "a sweep file is a mapping that starts with 'name:' and 'grid:', but got a list"),
         ("", "but got nothing"),
         ("name: [", "not YAML"),
+        ("name: a\nname: b\n", "the key 'name' stands twice"),
         ("name: a\n", "grid: this key is required"),
     ],
 )

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "fttune"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each room and the rooms it may import; F0 is open to all.
-GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "config", "plan"}
-VALUES = GROUND - {"config", "plan"}
+GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "tree", "config", "plan"}
+VALUES = GROUND - {"tree", "config", "plan"}
 UPPER = GROUND | {"data", "backbones", "features", "training", "distance", "tracking", "sweep", "analysis"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -22,7 +22,8 @@ ROOMS: dict[str, set[str]] = {
     "record": {"trial"},
     "runtime": set(),
     "files": {"errors"},
-    "config": {"errors", "layers", "trial"},
+    "tree": {"errors"},
+    "config": {"errors", "layers", "trial", "tree"},
     "plan": {"errors", "layers", "trial", "record", "config"},
     "data": VALUES,
     "backbones": VALUES,

@@ -49,6 +49,7 @@ def test_every_number_of_the_table_leads_to_its_runs(tmp_path: Path) -> None:
     assert len(pairs) == document["counts"]["pairs"] == 4
     assert {pair[side] for pair in pairs for side in ("numerator_id", "denominator_id")} < ids
     assert document["seconds"]["tune"]["trials"] == 12
+    assert "24 runs, 4 pairs, 0 flagged (near chance or 0) and left out." in document["notes"]
 
 
 class _Page(HTMLParser):

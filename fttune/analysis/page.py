@@ -29,11 +29,17 @@ def render_page(document: Mapping[str, Any], figures: Mapping[str, tuple[str, st
     name = escape(document["name"])
     body = [
         f"<h1>Freeze or tune: {name}</h1>",
-        _counts(document),
         _recommendations(document),
+        *(f"<p>{escape(line)}</p>" for line in document["notes"]),
         *(_figure(caption, svg) for caption, svg in figures.values()),
         "<h2>The pairs behind each box</h2>",
-        *(_pairs(box) for box in document["boxes"] if box["pairs"]),
+        *(_pairs(_title(box), box["pairs"]) for box in document["boxes"] if box["pairs"]),
+        _pairs("Distance not measured, so in no box", document["unplaced_pairs"]),
+        "<h2>The pairs behind copying more layers</h2>",
+        *(
+            _pairs(f"{d['mode']}: top {d['top']} new / top {d['random_top']} new", d["pairs"])
+            for d in document["copying"]
+        ),
         "<h2>Distances from the source</h2>",
         _table(_DISTANCE, document["distances"]),
         _lines("Runs without a fair partner", document["unpaired"]),
@@ -65,16 +71,6 @@ _PAIR = (
 )
 
 
-def _counts(document: Mapping[str, Any]) -> str:
-    counts = document["counts"]
-    return (
-        f"<p>{counts['done']} finished runs, {counts['failed']} failed; {counts['pairs']} pairs of a tuned and a "
-        f"frozen network with one new layer, {counts['flagged']} of them too near chance to count. Each ratio is test "
-        f"accuracy tuned / frozen, the mean is geometric, the interval ({document['confidence'] * 100:g} %) resamples "
-        "datasets, then seeds.</p>"
-    )
-
-
 def _recommendations(document: Mapping[str, Any]) -> str:
     images, distances = document["image_edges"], document["distance_edges"]
     columns = _spans(images[0], images[1], "1", 1)
@@ -85,21 +81,20 @@ def _recommendations(document: Mapping[str, Any]) -> str:
         f"<tr><th scope=row>{band} ({span})</th>{''.join(_box(boxes[band, column]) for column in _BANDS)}</tr>"
         for band, span in zip(_BANDS, rows, strict=True)
     )
-    notes = [
-        (document["unplaced"], "Distance not measured, so in no box"),
-        (document["straddling"], "Distance interval reaches over a band edge"),
-    ]
-    told = "".join(f"<p>{text}: {escape(', '.join(names))}.</p>" for names, text in notes if names)
     return (
         "<h2>Recommendation</h2><div class=wide><table><thead><tr><th>cosine distance \\ images per class</th>"
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>{told}"
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def _box(box: Mapping[str, Any]) -> str:
     lines = []
     if box["ratio"] is not None:
-        interval = f" [{box['low']:.3f}, {box['high']:.3f}]" if box["low"] is not None else " (no interval: one run)"
+        interval = (
+            f" [{box['low']:.3f}, {box['high']:.3f}]"
+            if box["low"] is not None
+            else " (no interval: one seed of one dataset)"
+        )
         lines.append(f"{box['ratio']:.3f}{interval}")
         lines.append(f"n = {box['counted']} pairs of {len(box['datasets'])} datasets")
     if box["flagged"]:
@@ -115,9 +110,14 @@ def _figure(caption: str, svg: str) -> str:
     return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _pairs(box: Mapping[str, Any]) -> str:
-    title = f"Distance {box['distance']}, images {box['images']}: {escape(box['verdict'])} ({len(box['pairs'])} pairs)"
-    return f"<details><summary>{title}</summary>{_table(_PAIR, box['pairs'])}</details>"
+def _title(box: Mapping[str, Any]) -> str:
+    return f"Distance {box['distance']}, images {box['images']}: {box['verdict']}"
+
+
+def _pairs(title: str, pairs: Sequence[Mapping[str, Any]]) -> str:
+    if not pairs:
+        return ""
+    return f"<details><summary>{escape(title)} ({len(pairs)} pairs)</summary>{_table(_PAIR, pairs)}</details>"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

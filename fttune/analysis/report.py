@@ -34,6 +34,7 @@ class Report:
         return {
             "name": self.name,
             "counts": self.counts,
+            "notes": notes(self).splitlines(),
             "image_edges": self.table.image_edges,
             "distance_edges": self.table.distance_edges,
             "confidence": self.table.confidence,
