@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Read when Ray is first imported, which a test may do before `fttune.sweep.tune`, where it is set too.
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
