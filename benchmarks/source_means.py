@@ -15,7 +15,7 @@ from fttune.backbones.catalog import find, weights_digest
 from fttune.backbones.source import SourceMean, write_means
 from fttune.data.catalog import folder
 from fttune.data.store import build
-from fttune.distance import DistanceJob, cosine
+from fttune.distance import Sample, cosine
 from fttune.runtime import Runtime
 from fttune.trial import stored_size
 
@@ -26,41 +26,23 @@ def mean_at(images: Path, backbone: str, size: int, what: str, scratch: Path) ->
     """The mean over every image of a folder at one input size."""
     row = folder("source", images)
     store = build(row.source(), name="source", size=stored_size(size), resize="crop", root=scratch)
-    weights = weights_digest(backbone)
-    empty = SourceMean(
-        vector=np.zeros(0, np.float32),
-        images=0,
-        source=find(backbone).source,
-        image_size=size,
-        resize="crop",
-        weights_digest=weights,
-        provenance="",
-    )
-    job = DistanceJob(
+    sample = Sample(
         dataset="source",
         data_digest=store.digest,
         test_per_class=0,
         backbone=backbone,
-        weights_digest=weights,
+        weights_digest=weights_digest(backbone),
         image_size=size,
         resize="crop",
-        source=empty,
     )
-    features = job.features(Runtime(store=scratch, cache=scratch))
+    runtime = Runtime(store=scratch, cache=scratch)
+    features = sample.features(runtime)
     order = np.random.default_rng(0).permutation(len(features))
     halves = [features[part].mean(0) for part in np.array_split(order, 2)]
     apart = float(cosine(halves[0], halves[1]))
     print(f"{backbone} at {size} px: n = {len(features)}, two halves {apart:.4f} apart")
-    return SourceMean(
-        vector=features.mean(0).astype(np.float32),
-        images=len(features),
-        source=find(backbone).source,
-        image_size=size,
-        resize="crop",
-        weights_digest=weights,
-        provenance=f"{what}; means of two random halves lie {apart:.4f} apart (cosine distance)",
-        standard_error=(features.std(0, ddof=1) / np.sqrt(len(features))).astype(np.float32),
-    )
+    told = f"{what}; means of two random halves lie {apart:.4f} apart (cosine distance)"
+    return sample.mean(runtime, source=find(backbone).source, provenance=told)
 
 
 def main() -> None:

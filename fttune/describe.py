@@ -14,7 +14,7 @@ from fttune.backbones.source import SourceMean, available, source_mean
 from fttune.data import catalog as datasets
 from fttune.data.catalog import Dataset
 from fttune.data.store import ImageStore
-from fttune.distance import DistanceJob
+from fttune.distance import DistanceJob, Sample
 from fttune.errors import DataError, FttuneError
 from fttune.files import place
 from fttune.layers import LayerSpec
@@ -106,15 +106,14 @@ def measured(target: str, *, source: str | None, backbone: str, image_size: int 
     """The cosine distance of a target, with its interval and band."""
     row, size = backbones.find(backbone), image_size or DISTANCE_SIZE
     runtime = Runtime(store=place("store"), cache=place("features"))
-    weights = backbones.weights_digest(backbone)
-    origin = _source(source, backbone, size, weights, runtime) if source else source_mean(backbone, size, "crop")
+    origin = _source(source, backbone, size, runtime) if source else source_mean(backbone, size, "crop")
     if origin is None:
         sizes = ", ".join(map(str, available(backbone))) or "none"
         raise DataError(
             f"no source mean of {row.name} is shipped at {size} px (sizes shipped: {sizes}); "
             "choose one with --image-size, or name the source's images with --source"
         )
-    record = _job(find(target), backbone, size, weights, origin, runtime).measure(runtime)
+    record = DistanceJob(sample=_sample(target, backbone, size, runtime), source=origin).measure(runtime)
     band = next((name for edge, name in _DISTANCE_BANDS if record.value < edge), "high")
     return {
         "target": record.dataset,
@@ -152,42 +151,24 @@ def find(target: str) -> Dataset:
     return datasets.folder(folder.name, folder)
 
 
-def _job(row: Dataset, backbone: str, size: int, weights: str, origin: SourceMean, runtime: Runtime) -> DistanceJob:
-    store = _store(row, size, runtime)
-    return DistanceJob(
+def _sample(name: str, backbone: str, size: int, runtime: Runtime) -> Sample:
+    """Every image of a dataset, decoded if need be."""
+    row = find(name)
+    return Sample(
         dataset=row.name,
-        data_digest=store.digest,
+        data_digest=_store(row, size, runtime).digest,
         test_per_class=0,
         backbone=backbone,
-        weights_digest=weights,
+        weights_digest=backbones.weights_digest(backbone),
         image_size=size,
         resize="crop",
-        source=origin,
     )
 
 
-def _source(name: str, backbone: str, size: int, weights: str, runtime: Runtime) -> SourceMean:
+def _source(name: str, backbone: str, size: int, runtime: Runtime) -> SourceMean:
     """The mean activation over another dataset's images, as the source to measure from."""
-    row = find(name)
-    empty = SourceMean(
-        vector=np.zeros(0, np.float32),
-        images=0,
-        source=row.name,
-        image_size=size,
-        resize="crop",
-        weights_digest=weights,
-        provenance="",
-    )
-    features = _job(row, backbone, size, weights, empty, runtime).features(runtime)
-    return SourceMean(
-        vector=features.mean(0).astype(np.float32),
-        images=len(features),
-        source=row.name,
-        image_size=size,
-        resize="crop",
-        weights_digest=weights,
-        provenance=f"mean over {len(features)} images of {row.name}",
-    )
+    sample = _sample(name, backbone, size, runtime)
+    return sample.mean(runtime, source=sample.dataset, provenance=f"the images of {name}")
 
 
 def _store(row: Dataset, size: int, runtime: Runtime) -> ImageStore:

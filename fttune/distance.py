@@ -43,35 +43,19 @@ def bootstrap(metric: Metric, source: np.ndarray, target: np.ndarray, *, seed: i
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistanceJob:
-    """One measurement: the distance of a prepared dataset to the source of a backbone.
+class Sample:
+    """Images of a prepared dataset as a backbone sees them: its classifier stage's input, centre views, dropout off.
 
-    Features are the input of the classifier stage for centre views, dropout off. The test
-    set that `test_per_class` names is left out.
+    The test set that `test_per_class` names is left out.
     """
 
     dataset: str
     data_digest: str
-    test_per_class: int | None
+    test_per_class: int | None  # 0: nothing is left out; None: the dataset's own test set
     backbone: str
     weights_digest: str
     image_size: int  # pixels
     resize: Resize
-    source: SourceMean
-    metric: str = "cosine"
-
-    @property
-    def id(self) -> str:
-        """The id of the record that this job makes."""
-        return self._record(0.0, (0.0, 0.0), 0).id
-
-    def measure(self, runtime: Runtime) -> DistanceRecord:
-        """Raises DataError when the dataset has no image outside its test set."""
-        features = self.features(runtime)
-        metric, source = METRICS[self.metric], self.source.vector.astype(np.float64)
-        value = float(metric(source, features.mean(0)))
-        interval = bootstrap(metric, source, features, seed=seed_from("distance", self.dataset))
-        return self._record(value, interval, len(features))
 
     def features(self, runtime: Runtime) -> np.ndarray:
         """Penultimate activations float64 [N, D] of at most MAX_IMAGES images, cached as a frozen trial's are."""
@@ -108,19 +92,59 @@ class DistanceJob:
 
         return cached(runtime.cache, key, compute).flatten(1).double().numpy()
 
+    def mean(self, runtime: Runtime, *, source: str, provenance: str) -> SourceMean:
+        """The mean over the sample, to measure other datasets from."""
+        features = self.features(runtime)
+        return SourceMean(
+            vector=features.mean(0).astype(np.float32),
+            images=len(features),
+            source=source,
+            image_size=self.image_size,
+            resize=self.resize,
+            weights_digest=self.weights_digest,
+            provenance=provenance,
+            standard_error=(features.std(0, ddof=1) / np.sqrt(len(features))).astype(np.float32),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistanceJob:
+    """One measurement: the distance of a sample to the source of its backbone."""
+
+    sample: Sample
+    source: SourceMean
+    metric: str = "cosine"
+
+    @property
+    def dataset(self) -> str:
+        return self.sample.dataset
+
+    @property
+    def id(self) -> str:
+        """The id of the record that this job makes."""
+        return self._record(0.0, (0.0, 0.0), 0).id
+
+    def measure(self, runtime: Runtime) -> DistanceRecord:
+        """Raises DataError when the dataset has no image outside its test set."""
+        features = self.sample.features(runtime)
+        metric, source = METRICS[self.metric], self.source.vector.astype(np.float64)
+        value = float(metric(source, features.mean(0)))
+        interval = bootstrap(metric, source, features, seed=seed_from("distance", self.dataset))
+        return self._record(value, interval, len(features))
+
     def _record(self, value: float, interval: tuple[float, float], images: int) -> DistanceRecord:
         return DistanceRecord(
             dataset=self.dataset,
-            backbone=self.backbone,
+            backbone=self.sample.backbone,
             source=self.source.source,
             metric=self.metric,
-            image_size=self.image_size,
-            resize=self.resize,
+            image_size=self.sample.image_size,
+            resize=self.sample.resize,
             value=value,
             low=interval[0],
             high=interval[1],
             images=images,
             source_images=self.source.images,
-            data_digest=self.data_digest,
-            weights_digest=self.weights_digest,
+            data_digest=self.sample.data_digest,
+            weights_digest=self.sample.weights_digest,
         )

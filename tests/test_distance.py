@@ -11,7 +11,7 @@ from fttune.backbones import catalog
 from fttune.backbones.source import SourceMean
 from fttune.data.catalog import folder
 from fttune.data.store import build
-from fttune.distance import DistanceJob, bootstrap, cosine
+from fttune.distance import DistanceJob, Sample, bootstrap, cosine
 from fttune.runtime import Runtime
 from fttune.trial import stored_size
 from images import make_folder
@@ -58,7 +58,7 @@ def job(tmp_path: Path) -> DistanceJob:
         weights_digest=weights,
         provenance="",
     )
-    return DistanceJob(
+    sample = Sample(
         dataset="mine",
         data_digest=store.digest,
         test_per_class=4,
@@ -66,8 +66,8 @@ def job(tmp_path: Path) -> DistanceJob:
         weights_digest=weights,
         image_size=32,
         resize="crop",
-        source=mean,
     )
+    return DistanceJob(sample=sample, source=mean)
 
 
 def test_a_measurement_uses_every_image_but_the_test_set(job: DistanceJob, tmp_path: Path) -> None:
@@ -77,6 +77,6 @@ def test_a_measurement_uses_every_image_but_the_test_set(job: DistanceJob, tmp_p
     assert record.low <= record.value <= record.high
     assert record.id == job.id
     assert job.measure(runtime) == record
-    features = job.features(runtime)
+    features = job.sample.features(runtime)
     expected = 1 - features.mean(0).sum() / np.linalg.norm(features.mean(0)) / np.sqrt(features.shape[1])
     assert record.value == pytest.approx(expected)

@@ -12,7 +12,7 @@ from fttune.data import catalog as datasets
 from fttune.data.catalog import Dataset
 from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_digest
-from fttune.distance import DistanceJob
+from fttune.distance import DistanceJob, Sample
 from fttune.errors import ConfigError, unknown
 from fttune.files import place, writing
 from fttune.plan import BackboneFacts, DatasetFacts, Facts, expand
@@ -51,13 +51,15 @@ class Ground:
                 continue
             jobs += [
                 DistanceJob(
-                    dataset=name,
-                    data_digest=facts.digest,
-                    test_per_class=facts.test,
-                    backbone=backbone,
-                    weights_digest=source.weights_digest,
-                    image_size=train.image_size,
-                    resize=train.resize,
+                    sample=Sample(
+                        dataset=name,
+                        data_digest=facts.digest,
+                        test_per_class=facts.test,
+                        backbone=backbone,
+                        weights_digest=source.weights_digest,
+                        image_size=train.image_size,
+                        resize=train.resize,
+                    ),
                     source=source,
                 )
                 for name, facts in self.facts.datasets.items()
