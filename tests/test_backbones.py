@@ -1,5 +1,6 @@
 """The contract of every backbone, and equality with the networks they are taken from."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from torch import nn
 
 from fttune.backbones import catalog
 from fttune.backbones.catalog import BACKBONES, find
-from fttune.backbones.source import available, source_mean
 from fttune.backbones.staged import check_staged, classifier, initialise, output_shapes, replace_classifier
 from fttune.errors import UsageError, WeightsError
 
@@ -101,38 +101,115 @@ def test_weights_in_torchs_own_cache_are_found(name: str, tmp_path: Path, monkey
     assert len(catalog.weights_digest(name)) == 64
 
 
+@names
+def test_an_outline_is_the_network_without_values_or_draws(name: str) -> None:
+    state = torch.get_rng_state()
+    outline, net = catalog.outline(name).state_dict(), catalog.build(name).state_dict()
+    assert {key: value.shape for key, value in outline.items()} == {key: value.shape for key, value in net.items()}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@names
+def test_dropout_stands_only_where_a_stage_starts(name: str) -> None:
+    for stage in catalog.outline(name):
+        assert isinstance(stage, nn.Sequential)
+        assert not [module for part in stage[1:] for module in part.modules() if isinstance(module, nn.Dropout)]
+
+
+@names
+def test_renaming_leaves_the_names_of_the_network_itself(name: str) -> None:
+    assert all(find(name).rename(key) == key for key in catalog.outline(name).state_dict())
+
+
+@from_torchvision
+def test_a_row_says_what_torchvision_says_of_its_weights(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    published = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    row, shown = find(name), published.transforms()
+    assert (list(row.mean), list(row.std), [row.image_size]) == (shown.mean, shown.std, shown.crop_size)
+    with pytest.raises(WeightsError, match=published.url.rpartition("/")[2]):
+        catalog.weights_digest(name)
+
+
+class _Writes(nn.Sequential):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own name
+        return super().forward(input.mul_(2))
+
+
+class _Forgets(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(12, 2)
+        self.register_buffer("scale", torch.ones(1), persistent=False)
+
+
+def _stages(first: nn.Module, *rest: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Sequential(first, *rest), nn.Sequential(nn.Linear(12, 2)))
+
+
+@pytest.mark.parametrize(
+    ("net", "told"),
+    [
+        (_stages(nn.Flatten()), "stage 1 of 2 has none"),
+        (_stages(nn.Conv2d(3, 3, 1), nn.Flatten())[:1], "got 1 for 2 layers"),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)), "ends in Conv2d"),
+        (nn.Sequential(_Writes(nn.Conv2d(3, 3, 1), nn.Flatten()), nn.Linear(12, 2)), "stage 1 of 2 writes to it"),
+        (nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Flatten()), _Forgets()), "1.scale is not in it"),
+        (
+            nn.Sequential(nn.Conv2d(3, 12, 1), nn.Sequential(nn.Flatten(2), nn.Linear(4, 2))),
+            r"must give logits \[2, 2\]",
+        ),
+    ],
+    ids=["no parameters", "too few stages", "no classifier", "writes", "forgets", "no logits"],
+)
+def test_a_network_that_breaks_the_contract_is_refused(net: nn.Sequential, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        check_staged(net, depth=2, image_size=2)
+
+
+def test_checking_leaves_each_module_its_mode() -> None:
+    net = catalog.build("tiny").train()
+    net[1].eval()
+    check_staged(net, depth=4, image_size=16)
+    assert [stage.training for stage in net] == [True, False, True, True]
+
+
+def test_a_layer_without_a_rule_is_not_left_as_it_was() -> None:
+    with pytest.raises(UsageError, match="no rule to initialise PReLU"):
+        initialise(nn.Sequential(nn.Linear(2, 2), nn.PReLU()), 0)
+
+
+def test_a_new_layer_keeps_no_statistics_of_the_source() -> None:
+    net = catalog.load("efficientnet_lite0")
+    before = [module for module in net[7].modules() if isinstance(module, nn.BatchNorm2d)]
+    initialise(net[7], 0)
+    assert all((norm.running_mean == 0).all() and (norm.running_var == 1).all() for norm in before)
+    assert all((norm.weight == 1).all() and (norm.bias == 0).all() for norm in before)
+
+
+def test_a_row_of_an_installed_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "plugged-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[fttune.backbones]\nmine = plugged_rows:ROW\n")
+    (tmp_path / "plugged_rows.py").write_text(
+        "from dataclasses import replace\n"
+        "from fttune.backbones.catalog import BACKBONES\n"
+        "ROW = replace(BACKBONES['tiny'], name='mine')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find("mine").depth == 4
+    assert set(catalog.rows()) == {*BACKBONES, "mine"}
+    (package / "entry_points.txt").write_text("[fttune.backbones]\nyours = plugged_rows:ROW\n")
+    with pytest.raises(UsageError, match="must name a Backbone called 'yours'"):
+        find("yours")
+
+
 def lite0_file() -> Path:
     find_file = find("efficientnet_lite0").weights
     assert find_file is not None
     return find_file()
-
-
-def test_every_published_value_of_lite0_has_its_place() -> None:
-    published = torch.load(lite0_file(), weights_only=True)
-    net = catalog.load("efficientnet_lite0")
-    rename = find("efficientnet_lite0").rename
-    assert {rename(key) for key in published} == set(net.state_dict())
-    for key, value in published.items():
-        assert torch.equal(net.state_dict()[rename(key)], value)
-
-
-@pytest.mark.parametrize("size", [33, 64, 97, 224])
-@torch.no_grad()
-def test_lite0_takes_images_of_any_size(size: int) -> None:
-    net = catalog.load("efficientnet_lite0")
-    assert net(images(size)).shape == (2, 1000)
-
-
-def test_lite0_features_are_what_its_shipped_mean_was_taken_of() -> None:
-    assert available("efficientnet_lite0") == (64, 96, 128, 160, 192, 224)
-    mean = source_mean("efficientnet_lite0", 128, "crop")
-    assert mean is not None
-    assert mean.vector.shape == (1280,)
-    assert mean.images == 1000
-    assert mean.weights_digest == catalog.weights_digest("efficientnet_lite0")
-    assert (mean.vector >= 0).all()
-    assert "random halves" in mean.provenance
-    assert source_mean("efficientnet_lite0", 130, "crop") is None
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
@@ -146,6 +223,55 @@ def test_weights_of_another_network_are_refused_by_key(tmp_path: Path) -> None:
     shutil.copy(lite0_file(), tmp_path / "lite0.pth")
     with pytest.raises(WeightsError, match=r"lite0.pth: weights of another network: no value for .* no place for"):
         catalog.load("resnet18", weights=tmp_path / "lite0.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({}, "no value for 0.0.weight"),
+        ([1], "holds a list"),
+        ({1: torch.zeros(1)}, "must hold a state dict of names and tensors"),
+        ({"state_dict": {}}, "must hold a state dict of names and tensors"),
+    ],
+)
+def test_a_file_that_is_no_state_dict_is_refused(content: object, told: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "odd.pth")
+    with pytest.raises(WeightsError, match=told):
+        catalog.load("tiny", weights=tmp_path / "odd.pth")
+
+
+def test_weights_of_another_shape_are_refused_by_key(tmp_path: Path) -> None:
+    state = catalog.load("tiny").state_dict()
+    torch.save(state | {"1.0.weight": torch.zeros(16, 8, 5, 5)}, tmp_path / "wide.pth")
+    with pytest.raises(WeightsError, match=r"1.0.weight must be \[16, 8, 3, 3\], but is \[16, 8, 5, 5\]"):
+        catalog.load("tiny", weights=tmp_path / "wide.pth")
+
+
+def test_a_file_brings_its_own_number_of_classes(tmp_path: Path) -> None:
+    net = catalog.load("tiny", classes=3)
+    torch.save(net.state_dict(), tmp_path / "three.pth")
+    again = catalog.load("tiny", weights=tmp_path / "three.pth")
+    assert torch.equal(again(images(16)), net(images(16)))
+    assert classifier(catalog.load("tiny", weights=tmp_path / "three.pth", classes=5)).out_features == 5
+
+
+def test_files_that_do_not_count_batches_are_read(tmp_path: Path) -> None:
+    net = catalog.load("tiny")
+    old = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "old.pth")
+    assert torch.equal(catalog.load("tiny", weights=tmp_path / "old.pth")(images(16)), net(images(16)))
+
+
+def test_a_digest_follows_the_content_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    digests = []
+    for content in (b"first", b"second", b"first"):
+        path.write_bytes(content)
+        digests.append(catalog.weights_digest("tiny", path))
+    assert digests[0] == digests[2] != digests[1]
+    assert digests[0] == hashlib.sha256(b"first").hexdigest()
+    with pytest.raises(WeightsError, match=r"none.pth: cannot read the weights"):
+        catalog.weights_digest("tiny", tmp_path / "none.pth")
 
 
 class _Payload:

@@ -58,7 +58,7 @@ def filled(outline: "nn.Sequential", path: Path, rename: Callable[[str], str]) -
 
     state = {rename(key): value for key, value in _read(path).items()}
     last = next(key for key, value in outline.named_parameters() if value is classifier(outline).weight)
-    if last in state and state[last].ndim == 2:
+    if last in state and state[last].ndim == 2 and len(state[last]):
         replace_classifier(outline, len(state[last]))
     wanted = outline.state_dict()
     _check(path, state, wanted)
@@ -85,7 +85,9 @@ def _read(path: Path) -> dict[str, "Tensor"]:
     except Exception as error:  # a broken pickle can fail in any way at all
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(f"{path}: not a whole file of torch weights ({type(error).__name__}: {reason})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
         raise WeightsError(f"{path}: must hold a state dict of names and tensors, but holds a {type(state).__name__}")
     return state
 
