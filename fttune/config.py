@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from fttune.errors import ConfigError, unknown
 from fttune.layers import LayerSpec
 from fttune.tree import override, read_tree
-from fttune.trial import BatchNorm, HParams, Resize, Views
+from fttune.trial import BatchNorm, Biases, Dropout, HParams, Resize, Views
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 
@@ -72,31 +72,62 @@ class Grid(_Part):
         return [*(_top(random, mode, depth) for random in self.random_top for mode in self.modes), *listed]
 
 
+# Named blocks of settings; a key of the sweep file goes before them.
+PROFILES: dict[str, dict[str, Any]] = {
+    # The paper's Caffe: its fine-tuning example's batch and decay, random 227 crops of a 256 x 256 warp. The paper
+    # gives no rate and no number of steps; its rate falls when Caffe's reference training falls, here over 2,000 steps.
+    "paper": {
+        "views": "crop",
+        "image_size": 227,
+        "resize": "warp",
+        "batch_size": 50,
+        "lr": 0.01,
+        "copied_lr_scale": 0.2,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "steps": 2000,
+        "lr_drops": (2 / 9, 4 / 9, 6 / 9, 8 / 9),
+        "biases": "caffe",
+        "dropout": "all",
+    },
+}
+
+
 class Train(_Part):
     """Settings of every training; see `fttune.trial.HParams` for their meaning and units."""
 
+    profile: Literal["paper"] | None = None  # a named block of settings (PROFILES)
     lr: float = 0.01
     copied_lr_scale: float = 0.2
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 32
     steps: int = 500
-    lr_drop_steps: tuple[Count, ...] | None = None  # None: once, after two thirds of the steps
+    lr_drop_steps: tuple[Count, ...] | None = None  # None: at the fractions `lr_drops` of the steps
+    lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (2 / 3,)
     report_every: Count | None = None  # None: ten reports
     views: Views = "center"
     image_size: int = 128
     resize: Resize = "crop"
     bn: BatchNorm = "source"
+    biases: Biases = "plain"
+    dropout: Dropout = "trained"
 
     def hparams(self, **changes: Any) -> HParams:
         """The settings with defaults that depend on `steps` filled in, some of them changed."""
-        values = self.model_dump() | changes
-        steps = values["steps"]
+        values = self.model_dump(exclude={"profile"}) | changes
+        steps, drops = values["steps"], values.pop("lr_drops")
         if values["lr_drop_steps"] is None:
-            values["lr_drop_steps"] = (max(1, steps * 2 // 3),)
+            values["lr_drop_steps"] = tuple(max(1, int(steps * drop)) for drop in drops)
         if values["report_every"] is None:
             values["report_every"] = max(1, -(-steps // 10))
         return HParams(**values)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_profile(cls, value: Any) -> Any:
+        named = value.get("profile") if isinstance(value, dict) else None
+        return PROFILES.get(named, {}) | value if isinstance(named, str) else value
 
     @model_validator(mode="after")
     def _check_values(self) -> Self:

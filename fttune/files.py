@@ -10,17 +10,26 @@ from pathlib import Path
 from fttune.errors import DataError, StoreError
 
 # Each place and the environment variable that moves it.
-_PLACES = {"store": "FTTUNE_STORE", "features": "FTTUNE_CACHE", "state": "FTTUNE_STATE"}
+_PLACES = {
+    "store": "FTTUNE_STORE",
+    "features": "FTTUNE_CACHE",
+    "state": "FTTUNE_STATE",
+    "networks": "FTTUNE_NETWORKS",
+}
 
 
 def place(name: str) -> Path:
-    """The folder for `store` (decoded images), `features` (frozen activations) or `state` (spools, locks).
+    """The folder for `store` (decoded images), `features` (frozen activations), `state` (spools, locks) or `networks`.
 
-    Each lies under the user's cache folder unless its variable (FTTUNE_STORE, FTTUNE_CACHE, FTTUNE_STATE) is set.
+    Networks that were trained here lie under the user's data folder, the others under the cache folder, unless their
+    variable (FTTUNE_STORE, FTTUNE_CACHE, FTTUNE_STATE, FTTUNE_NETWORKS) is set.
     """
     moved = os.environ.get(_PLACES[name])
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(moved).expanduser().absolute() if moved else cache / "fttune" / name
+    if moved:
+        return Path(moved).expanduser().absolute()
+    if name == "networks":
+        return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "fttune" / name
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fttune" / name
 
 
 @contextmanager

@@ -51,8 +51,13 @@ class RunRecord:
     image_size: int
     resize: str
     bn: str
+    biases: str = "plain"
+    dropout: str = "trained"
 
     classes: int | None = None  # of the dataset; chance is 1 / classes
+    dropped_classes: int | None = None  # left out as too small for the largest split
+    dataset_images: int | None = None  # of all classes used, every part
+    smallest_class: int | None = None  # images, every part
     train_images: int | None = None
     val_images: int | None = None
     test_images: int | None = None

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from fttune.errors import ConfigError
@@ -11,6 +11,8 @@ from fttune.layers import LayerSpec
 Views = Literal["center", "flip", "crop"]
 Resize = Literal["crop", "warp"]
 BatchNorm = Literal["source", "batch"]
+Biases = Literal["plain", "caffe"]
+Dropout = Literal["trained", "all"]
 Purpose = Literal["subset", "init", "order"]
 
 # Part of every id: raise it when a change of the code changes the numbers that equal settings produce.
@@ -43,6 +45,8 @@ class HParams:
     image_size: int = 128  # pixels, height and width of the network's input
     resize: Resize = "crop"  # short side to fit and centre cut, or warp to a square
     bn: BatchNorm = "source"  # statistics of tuned copied BatchNorm layers: fixed, or of the batch
+    biases: Biases = "plain"  # as weights are, or Caffe's way: twice the rate, no decay
+    dropout: Dropout = "trained"  # which stages drop in training: those trained, or frozen ones too, as in Caffe
 
     def __post_init__(self) -> None:
         for name in ("lr", "batch_size", "steps", "report_every", "image_size"):
@@ -53,6 +57,10 @@ class HParams:
                 raise ConfigError(f"train.{name} must be >= 0, but got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum must be in [0, 1), but got {self.momentum}")
+        if self.dropout == "all" and self.views != "crop":
+            raise ConfigError(
+                f"train.dropout: all needs train.views: crop (other views are cached), but got {self.views}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +78,11 @@ class Trial:
     @property
     def id(self) -> str:
         """Sixteen hexadecimal digits, equal on every machine and in every process."""
-        return digest({"science": SCIENCE, **asdict(self)})[:16]
+        told = asdict(self)
+        # A setting added later leaves the ids of trials without it as they were; a changed default raises SCIENCE.
+        usual = {field.name: field.default for field in fields(HParams)}
+        told["hparams"] = {name: value for name, value in told["hparams"].items() if value != usual[name]}
+        return digest({"science": SCIENCE, **told})[:16]
 
     @property
     def name(self) -> str:
@@ -87,8 +99,8 @@ class Trial:
 
 
 def stored_size(image_size: int) -> int:
-    """Side of a stored image in pixels, so that the centre crop covers 0.875 of it: ceil(image_size / 0.875)."""
-    return -(-image_size * 8 // 7)
+    """Side of a stored image in pixels: ceil(image_size / 0.875), so 224 is cut from 256; Caffe's 227 is too."""
+    return 256 if image_size == 227 else -(-image_size * 8 // 7)
 
 
 def digest(value: object) -> str:

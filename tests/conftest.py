@@ -13,6 +13,6 @@ os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("FTTUNE_", "MLFLOW_", "RAY_ADDRESS"))]:
         monkeypatch.delenv(name)
-    for variable in ("FTTUNE_STORE", "FTTUNE_CACHE", "FTTUNE_STATE"):
+    for variable in ("FTTUNE_STORE", "FTTUNE_CACHE", "FTTUNE_STATE", "FTTUNE_NETWORKS"):
         monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
     monkeypatch.chdir(tmp_path)

@@ -20,6 +20,14 @@ GROUP = "fttune.backbones"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Fill:
+    """Fresh values of a layer: weights from normal(0, std), biases constant."""
+
+    std: float
+    bias: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Backbone:
     """One pre-trained network. `layers` names its stages from the bottom; the last is the classifier."""
 
@@ -35,6 +43,7 @@ class Backbone:
     source: str  # what the weights were trained on
     licence: str
     about: str
+    fills: tuple[Fill, ...] = ()  # of each layer when it starts anew; empty: `fttune.backbones.staged.initialise`
 
     @property
     def depth(self) -> int:

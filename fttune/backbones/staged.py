@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from fttune.backbones.catalog import Fill
 from fttune.errors import UsageError
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -68,20 +69,20 @@ def replace_classifier(net: nn.Sequential, classes: int) -> None:
 
 
 @torch.no_grad()
-def initialise(stage: nn.Module, seed: int) -> None:
+def initialise(stage: nn.Module, seed: int, fill: Fill | None = None) -> None:
     """Give a layer fresh values that follow from `seed` alone; torch's own generators are not touched.
 
     Convolutions: normal with variance 2 / fan-out (He et al. 2015), a group's fan-out where there are groups. Linear
-    layers: normal(0, 0.01). Biases 0. Normalisation: scale 1, shift 0, running statistics reset. UsageError for
-    any other layer with parameters.
+    layers: normal(0, 0.01). Biases 0. Where the backbone has values of its own, `fill` takes the place of these.
+    Normalisation: scale 1, shift 0, running statistics reset. UsageError for any other layer with parameters.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in stage.modules():
         if isinstance(module, _ConvNd):
             fan_out = module.out_channels // module.groups * math.prod(module.kernel_size)
-            _draw(module, math.sqrt(2 / fan_out), generator)
+            _draw(module, fill or Fill(std=math.sqrt(2 / fan_out)), generator)
         elif isinstance(module, nn.Linear):
-            _draw(module, 0.01, generator)
+            _draw(module, fill or Fill(std=0.01), generator)
         elif isinstance(module, _NORMS):
             _reset(module)
         elif any(True for _ in module.parameters(recurse=False)):
@@ -121,11 +122,11 @@ def _check_steps(net: nn.Sequential, images: Tensor) -> Tensor:
     return given
 
 
-def _draw(module: nn.Linear | _ConvNd, std: float, generator: torch.Generator) -> None:
+def _draw(module: nn.Linear | _ConvNd, fill: Fill, generator: torch.Generator) -> None:
     # Drawn on the CPU, so that the values are the same on every device.
-    module.weight.copy_(torch.empty(module.weight.shape, device="cpu").normal_(0, std, generator=generator))
+    module.weight.copy_(torch.empty(module.weight.shape, device="cpu").normal_(0, fill.std, generator=generator))
     if module.bias is not None:
-        module.bias.zero_()
+        module.bias.fill_(fill.bias)
 
 
 def _reset(norm: nn.Module) -> None:

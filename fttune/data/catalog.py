@@ -1,9 +1,10 @@
 """The datasets fttune knows, one row each; any folder of class folders is one more, without a row."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from fttune.data.embedded import Digits, Glyphs, Photos
 from fttune.data.readers import FolderSource, Source
@@ -18,13 +19,20 @@ class Dataset:
     """One dataset: where its images come from, and how many of each class are held out."""
 
     name: str
-    classes: int
+    classes: int  # used
     task: str
     images_per_class: tuple[int, ...]  # training images, the usual splits
     val: int  # images of each class, for selection
     test: int | None  # images of each class; None: the whole official test set
     source: Callable[[], Source]
     about: str
+    layout: Callable[..., Source] | None = None  # (root, **options): reads the official download; None: no root needed
+    options: Mapping[str, Any] = field(default_factory=dict)  # what a sweep may change of the layout, with defaults
+    drop_small: bool = False  # classes too small for the largest split, val and test are left out
+    listed: int | None = None  # classes before that; None: the same
+    images: int | None = None  # of the official download, for a plan made before it is here
+    overlap: str = ""  # which images a backbone may have been trained on
+    download: Callable[[Path], None] | None = None  # fetches the official download into a root
 
 
 _ROWS = (

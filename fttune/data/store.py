@@ -43,6 +43,7 @@ class ImageStore:
     pools: tuple[str, ...]  # N of any, train, test
     skipped: tuple[str, ...]  # keys of images that could not be decoded
     copies: tuple[str, ...]  # keys left out because an equal file stands under another key
+    dropped: tuple[str, ...]  # classes the dataset left out as too small
     pixels: tuple[np.ndarray, ...]  # uint8 [n, S, S, 3] views into the map, N images in all
 
     def images(self, rows: np.ndarray) -> np.ndarray:
@@ -64,6 +65,7 @@ def build(
     resize: Resize,
     root: Path,
     corrupt: Corrupt = "refuse",
+    dropped: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> ImageStore:
     """The store of a source: opened if it is there and the source unchanged, decoded otherwise.
@@ -76,7 +78,7 @@ def build(
         found = find_built(source, size=size, resize=resize, root=root, corrupt=corrupt)
         if found is not None:
             return found
-        content = _decode_all(source, name, root / f"{entry}-{size}-{resize}", size, resize, corrupt, progress)
+        content = _decode_all(source, name, root / f"{entry}-{size}-{resize}", size, resize, corrupt, dropped, progress)
         with replacing(root / f"{entry}.json") as temporary:
             temporary.write_text(json.dumps({"digest": content}))
     return open_store(root=root, digest=content, size=size, resize=resize)
@@ -118,6 +120,7 @@ def open_store(*, root: Path, digest: str, size: int, resize: Resize) -> ImageSt
             pools=tuple(table["pool"].to_pylist()),
             skipped=tuple(facts["skipped"]),
             copies=tuple(facts["copies"]),
+            dropped=tuple(facts["dropped"]),
             pixels=tuple(_view(chunk, size) for chunk in table["image"].chunks),
         )
     except FileNotFoundError:
@@ -183,6 +186,7 @@ def _decode_all(
     size: int,
     resize: Resize,
     corrupt: Corrupt,
+    dropped: Sequence[str],
     progress: Progress | None,
 ) -> str:
     """Write the store of a source and give its digest. The caller holds the lock of `stem`."""
@@ -191,7 +195,7 @@ def _decode_all(
     try:
         _write(temporary, _decoded(census, size, resize, corrupt, progress), size)
         _check(census, name, corrupt)
-        facts = census.facts
+        facts = census.facts | {"dropped": list(dropped)}
         path = stem.with_name(_file(str(facts["digest"]), size, resize))
         with replacing(path.with_suffix(".json")) as listing:
             listing.write_text(json.dumps(facts))

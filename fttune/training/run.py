@@ -35,7 +35,7 @@ def run_trial(trial: Trial, runtime: Runtime, report: Report) -> RunRecord:
     watch = _Watch()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         # Dropout draws from the global generator.
         torch.manual_seed(trial.seed_for("order"))
         return _run(trial, runtime, report, watch)
@@ -58,6 +58,9 @@ def _run(trial: Trial, runtime: Runtime, report: Report, watch: "_Watch") -> Run
         status="done",
         git_commit=runtime.git_commit,
         classes=len(bench.store.classes),
+        dropped_classes=len(bench.store.dropped),
+        dataset_images=len(bench.store.labels),
+        smallest_class=int(np.bincount(bench.store.labels).min()),
         train_images=len(train.labels),
         val_images=len(val.labels),
         test_images=len(test.labels),
@@ -149,10 +152,18 @@ def _set_up(trial: Trial, runtime: Runtime, watch: "_Watch") -> _Bench:
     )
     watch.lap("data")
     net = copy.deepcopy(_pretrained(cell.backbone, runtime.weights.get(cell.backbone)))
-    student = apply_spec(net, cell.spec, classes=len(store.classes), bn=hparams.bn, seed=trial.seed_for("init"))
+    row = catalog.find(cell.backbone)
+    student = apply_spec(
+        net,
+        cell.spec,
+        classes=len(store.classes),
+        bn=hparams.bn,
+        seed=trial.seed_for("init"),
+        dropout=hparams.dropout,
+        fills=row.fills,
+    )
     student.frozen.to(device)
     student.trained.to(device)
-    row = catalog.find(cell.backbone)
     norm = Norm(mean=row.mean, std=row.std)
     watch.lap("model")
     return _Bench(trial=trial, runtime=runtime, device=device, store=store, split=split, student=student, norm=norm)

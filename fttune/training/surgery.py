@@ -1,14 +1,17 @@
 """Apply a layer spec to a pre-trained network: what is frozen, what is tuned, what starts anew, and at which rate."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
+from fttune.backbones.catalog import Fill
 from fttune.backbones.staged import initialise, replace_classifier
 from fttune.layers import LayerSpec
-from fttune.trial import BatchNorm, HParams, seed_from
+from fttune.trial import BatchNorm, Biases, Dropout, HParams, seed_from
 
 BN_MOMENTUM = 0.1  # weight of a new batch in running statistics that training moves, torch's own default
 
@@ -21,6 +24,7 @@ class Student:
     trained: nn.Sequential  # tuned and new stages
     spec: LayerSpec
     bn: BatchNorm
+    dropout: Dropout = "trained"
 
     def logits(self, inputs: Tensor) -> Tensor:
         """From images (or, where the frozen part is empty, from its output) to logits [B, classes]."""
@@ -29,11 +33,16 @@ class Student:
         return self.trained(features)
 
     def train(self) -> None:
-        """Training mode for what is trained. Frozen stages stay in eval: no dropout, BatchNorm fixed.
+        """Training mode for what is trained. Frozen stages stay in eval: BatchNorm fixed, and no dropout.
 
-        Tuned BatchNorm layers keep the source's statistics with `bn: source`; their scale and shift are trained.
+        With `dropout: all` frozen stages drop as well. Tuned BatchNorm layers keep the source's statistics with
+        `bn: source`; their scale and shift are trained.
         """
         self.trained.train()
+        if self.dropout == "all":
+            for module in self.frozen.modules():
+                if isinstance(module, _DropoutNd):
+                    module.train()
         if self.bn == "source":
             for stage in list(self.trained)[: self.spec.tuned]:
                 for module in stage.modules():
@@ -41,18 +50,28 @@ class Student:
                         module.eval()
 
     def eval(self) -> None:
+        self.frozen.eval()
         self.trained.eval()
 
 
-def apply_spec(net: nn.Sequential, spec: LayerSpec, *, classes: int, bn: BatchNorm, seed: int) -> Student:
+def apply_spec(
+    net: nn.Sequential,
+    spec: LayerSpec,
+    *,
+    classes: int,
+    bn: BatchNorm,
+    seed: int,
+    dropout: Dropout = "trained",
+    fills: Sequence[Fill] = (),
+) -> Student:
     """Cut a pre-trained staged network at `spec`; the network itself is changed.
 
     Each new layer is initialised from `seed` and its own position, so the classifier starts from the same values
-    whatever else is new, and both members of a pair start alike.
+    whatever else is new, and both members of a pair start alike. `fills`: the backbone's own, one for each layer.
     """
     replace_classifier(net, classes)
     for position in range(spec.depth - spec.random, spec.depth):
-        initialise(net[position], seed_from("layer", seed, position))
+        initialise(net[position], seed_from("layer", seed, position), fills[position] if fills else None)
         _quicken(net[position])
     if bn == "batch":
         for position in range(spec.frozen, spec.frozen + spec.tuned):
@@ -60,7 +79,7 @@ def apply_spec(net: nn.Sequential, spec: LayerSpec, *, classes: int, bn: BatchNo
     net.to(memory_format=torch.channels_last)
     frozen, trained = net[: spec.frozen], net[spec.frozen :]
     frozen.eval().requires_grad_(False)
-    return Student(frozen=frozen, trained=trained, spec=spec, bn=bn)
+    return Student(frozen=frozen, trained=trained, spec=spec, bn=bn, dropout=dropout)
 
 
 def _quicken(stage: nn.Module) -> None:
@@ -77,10 +96,25 @@ def _quicken(stage: nn.Module) -> None:
 def parameter_groups(student: Student, hparams: HParams) -> list[dict[str, object]]:
     """Optimiser groups: tuned copied layers at `copied_lr_scale` times the rate of new layers (paper, section 3).
 
-    Frozen parameters are in no group.
+    With `biases: caffe` biases learn at twice the rate of their weights, without decay, as in Caffe's own network
+    definitions. Frozen parameters are in no group.
     """
     stages = list(student.trained)
-    tuned = [p for stage in stages[: student.spec.tuned] for p in stage.parameters()]
-    new = [p for stage in stages[student.spec.tuned :] for p in stage.parameters()]
-    groups = [(tuned, hparams.lr * hparams.copied_lr_scale), (new, hparams.lr)]
-    return [{"params": params, "lr": lr} for params, lr in groups if params]
+    tuned, new = stages[: student.spec.tuned], stages[student.spec.tuned :]
+    rates = ((tuned, hparams.lr * hparams.copied_lr_scale), (new, hparams.lr))
+    groups = [group for part, rate in rates for group in _groups(part, rate, hparams.biases)]
+    return [group for group in groups if group["params"]]
+
+
+def _groups(stages: Sequence[nn.Module], rate: float, biases: Biases) -> Iterator[dict[str, object]]:
+    named = [(name, value) for stage in stages for name, value in stage.named_parameters()]
+    if biases == "plain":
+        yield {"params": [value for _, value in named], "lr": rate}
+        return
+    apart = [name.rpartition(".")[2] == "bias" for name, _ in named]
+    yield {"params": [value for (_, value), bias in zip(named, apart, strict=True) if not bias], "lr": rate}
+    yield {
+        "params": [value for (_, value), bias in zip(named, apart, strict=True) if bias],
+        "lr": 2 * rate,
+        "weight_decay": 0.0,
+    }
