@@ -61,6 +61,7 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
         **_counts(whole, chosen),
         "not_prepared": ground.unprepared,
         "store_bytes": room(ground),
+        "training_images": sum(trial.hparams.steps * trial.hparams.batch_size for trial in chosen),
         **asdict(estimate(sweep, chosen, whole, records)),
     }
     if as_json:
@@ -69,6 +70,8 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     if ground.unprepared:
         say(f"not prepared on this machine, so counted as to run: {', '.join(ground.unprepared)}")
         say(f"decoding them will take {facts['store_bytes'] / 1e6:.0f} MB in the store")
+    if chosen:
+        say(f"training shows at most {facts['training_images'] / 1e6:.3g} million images of {_sides(chosen)} px")
     if facts["gpu_hours"]:
         say(f"about {facts['gpu_hours']:.2g} GPU-hours")
     left = facts["seconds"]
@@ -206,6 +209,10 @@ def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, 
     return print(
         f"MLflow: uv run mlflow ui --backend-store-uri {tracker.uri}   (experiment {sweep.tracking.experiment})"
     )
+
+
+def _sides(trials: Sequence[Trial]) -> str:
+    return ", ".join(map(str, sorted({trial.hparams.image_size for trial in trials})))
 
 
 def _errors(records: Sequence[RunRecord]) -> dict[str, str]:
