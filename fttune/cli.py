@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,7 +17,15 @@ app = typer.Typer(
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Values to change in it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
-Target = Annotated[str, typer.Argument(help="A dataset of the catalog, or a folder of class folders.")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="A dataset of the catalog, a folder of class folders, torchvision:NAME, hf:NAME, parquet:FILE."
+    ),
+]
+Root = Annotated[
+    Path | None, typer.Option("--data-root", metavar="DIR", help="Folder of official downloads; FTTUNE_DATA.")
+]
 Size = Annotated[int | None, typer.Option("--image-size", min=1, metavar="PX", help="Side of the network's input.")]
 
 
@@ -130,15 +138,34 @@ def backbones(as_json: AsJson = False) -> None:
 @app.command()
 def prepare(
     target: Target,
+    root: Root = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="How the set is read, which part of it.")
+    ] = None,
+    fetch: Annotated[bool, typer.Option("--download", help="Fetch it first, where torchvision can.")] = False,
     image_size: Size = None,
+    resize: Annotated[Literal["crop", "warp"], typer.Option(help="Short side and centre, or to a square.")] = "crop",
     skip_corrupt: Annotated[bool, typer.Option(help="Leave out images that cannot be decoded.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a dataset's layout, count it, and decode it into the store."""
-    from fttune.describe import prepared
-    from fttune.terminal import print_facts
+    """Check a dataset's layout, count it, and decode it into the store; goes on where it was interrupted."""
+    from fttune.inventory import download, find, found, prepared, remarks
+    from fttune.terminal import print_facts, say
+    from fttune.tree import read_options
 
-    print_facts(prepared(target, image_size=image_size, skip_corrupt=skip_corrupt), as_json=as_json)
+    options = read_options(option or ())
+    if fetch:
+        download(find(target, root=root, options=options), root)
+    row = find(target, root=root, options=options)
+    facts = found(row, row.source())
+    for line in remarks(facts):
+        say(f"{row.name}: {line}")
+    try:
+        facts |= prepared(row, image_size=image_size, resize=resize, skip_corrupt=skip_corrupt)
+    except KeyboardInterrupt:
+        say("interrupted; what is decoded is kept, and the same command goes on")
+        raise typer.Exit(130) from None
+    print_facts(facts, as_json=as_json)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """The sweep file: what a user writes, checked as a whole before anything runs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,18 +21,35 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+SOURCES = ("of", "path", "torchvision", "hf", "parquet")
+
+
 class DatasetGrid(_Part):
     """One dataset of the grid; a bare list in the file is `images_per_class`."""
 
     images_per_class: tuple[Count, ...] = Field(min_length=1)
-    path: Path | None = None  # a folder of class folders; without it the name is looked up in the catalog
-    val: Count | None = None  # images per class; None: the catalog's, or 5 for a folder
-    test: Count | None = None  # images per class; None: the catalog's, or 10 for a folder
+    # Where the images come from, one of these; without any the name is looked up in the catalog.
+    of: str | None = None  # another name of the catalog, to use one set twice
+    path: Path | None = None  # a folder of class folders
+    torchvision: str | None = None  # the name of a set of torchvision
+    hf: str | None = None  # the name or the folder of a set of Hugging Face datasets
+    parquet: Path | None = None  # a file of images and labels
+    half: Literal["a", "b"] | None = None  # of the classes
+    options: dict[str, Any] = {}  # how the set is read, and which part of it: docs/data.md
+    val: Count | None = None  # images per class; None: the catalog's, or 5
+    test: Count | None = None  # images per class; None: the catalog's, the official test set, or 10
 
     @model_validator(mode="before")
     @classmethod
     def _read_bare_list(cls, value: Any) -> Any:
         return {"images_per_class": value} if isinstance(value, list | int) else value
+
+    @model_validator(mode="after")
+    def _check_one_source(self) -> Self:
+        named = [name for name in SOURCES if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"images come from one place, but {' and '.join(named)} are given")
+        return self
 
     @field_validator("images_per_class", mode="before")
     @classmethod
@@ -176,6 +193,7 @@ class Tracking(_Part):
 class Data(_Part):
     """How images are found and read."""
 
+    root: Path | None = None  # folder of official downloads; None: FTTUNE_DATA
     corrupt: Literal["refuse", "skip"] = "refuse"  # what to do about images that cannot be decoded
     weights: dict[str, Path] = {}  # backbone: file of pre-trained weights, instead of where the catalog looks
 
@@ -270,15 +288,20 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 def _resolve(sweep: Sweep, folder: Path) -> Sweep:
     """The sweep with its relative paths made absolute, from the folder of the sweep file."""
 
-    def datasets() -> Iterator[tuple[str, DatasetGrid]]:
-        for name, entry in sweep.grid.datasets.items():
-            path = entry.path and (folder / entry.path.expanduser()).resolve()
-            yield name, entry.model_copy(update={"path": path})
+    def absolute(path: Path | None) -> Path | None:
+        return path and (folder / path.expanduser()).resolve()
 
-    weights = {name: (folder / path.expanduser()).resolve() for name, path in sweep.data.weights.items()}
+    def located(entry: DatasetGrid) -> DatasetGrid:
+        # A set of Hugging Face is a folder only where there is one.
+        on_disk = str(absolute(Path(entry.hf))) if entry.hf and (folder / entry.hf).is_dir() else entry.hf
+        places = {"path": absolute(entry.path), "parquet": absolute(entry.parquet), "hf": on_disk}
+        return entry.model_copy(update=places)
+
+    datasets = {name: located(entry) for name, entry in sweep.grid.datasets.items()}
+    places = {"root": absolute(sweep.data.root), "weights": {n: absolute(p) for n, p in sweep.data.weights.items()}}
     return sweep.model_copy(
         update={
-            "grid": sweep.grid.model_copy(update={"datasets": dict(datasets())}),
-            "data": sweep.data.model_copy(update={"weights": weights}),
+            "grid": sweep.grid.model_copy(update={"datasets": datasets}),
+            "data": sweep.data.model_copy(update=places),
         }
     )

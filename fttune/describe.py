@@ -7,23 +7,21 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-import numpy as np
-
 from fttune.backbones import catalog as backbones
 from fttune.backbones.source import SourceMean, available, source_mean
 from fttune.data import catalog as datasets
-from fttune.data.catalog import Dataset
+from fttune.data.dataset import Dataset
 from fttune.data.store import ImageStore
 from fttune.distance import DistanceJob, Sample
 from fttune.errors import DataError, FttuneError
 from fttune.files import place
+from fttune.inventory import IMAGE_SIZE, find
 from fttune.layers import LayerSpec
 from fttune.runtime import Runtime, cores
 from fttune.sweep.ground import decode
 from fttune.terminal import Decoding, Row
 from fttune.trial import stored_size
 
-DISTANCE_SIZE = 224  # pixels, where none is asked for
 _DISTANCE_BANDS = ((0.2, "low"), (0.4, "medium"))  # the paper's, section 4
 
 
@@ -64,7 +62,7 @@ def dataset_rows() -> list[Row]:
             "test": row.test or "official",
             "about": row.about,
         }
-        for row in datasets.DATASETS.values()
+        for row in datasets.rows().values()
     ]
 
 
@@ -78,33 +76,13 @@ def backbone_rows() -> list[Row]:
             "distances at": ", ".join(map(str, available(name))) or "-",
             "weights": _weights(name),
         }
-        for name, row in backbones.BACKBONES.items()
+        for name, row in backbones.rows().items()
     ]
-
-
-def prepared(target: str, *, image_size: int | None, skip_corrupt: bool) -> Row:
-    """Decode a dataset and say what it holds."""
-    row = find(target)
-    size = stored_size(image_size or DISTANCE_SIZE)
-    with Decoding() as progress:
-        store = decode(row, size, "crop", "skip" if skip_corrupt else "refuse", place("store"), progress)
-    counts = np.bincount(store.labels, minlength=len(store.classes))
-    return {
-        "dataset": row.name,
-        "classes": len(store.classes),
-        "images": len(store.labels),
-        "smallest class": f"{store.classes[counts.argmin()]} ({counts.min()} images)",
-        "largest class": f"{store.classes[counts.argmax()]} ({counts.max()} images)",
-        "left out as corrupt": len(store.skipped),
-        "left out as exact copies": len(store.copies),
-        "stored side": size,
-        "digest": store.digest,
-    }
 
 
 def measured(target: str, *, source: str | None, backbone: str, image_size: int | None) -> Row:
     """The cosine distance of a target, with its interval and band."""
-    row, size = backbones.find(backbone), image_size or DISTANCE_SIZE
+    row, size = backbones.find(backbone), image_size or IMAGE_SIZE
     runtime = Runtime(store=place("store"), cache=place("features"))
     origin = _source(source, backbone, size, runtime) if source else source_mean(backbone, size, "crop")
     if origin is None:
@@ -141,14 +119,6 @@ def checks() -> Row:
     facts |= {f"weights of {name}": _weights(name) for name in backbones.BACKBONES}
     facts["tracker"] = _tracker()
     return facts
-
-
-def find(target: str) -> Dataset:
-    """A dataset by its name in the catalog, or a folder of class folders."""
-    if target in datasets.DATASETS or not (Path(target).is_dir() or os.sep in target):
-        return datasets.find(target)
-    folder = Path(target).resolve()
-    return datasets.folder(folder.name, folder)
 
 
 def _sample(name: str, backbone: str, size: int, runtime: Runtime) -> Sample:

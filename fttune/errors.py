@@ -5,6 +5,7 @@
     │   ├── ConfigError         the sweep file or an override
     │   ├── SpecError           a layer spec
     │   ├── DataError           images, splits, the image store
+    │   │   └── AbsentDataError   an official download that is not on this machine
     │   └── WeightsError        pre-trained weights
     ├── UnreachableError        exit code 4: the tracker or the cluster did not answer
     └── StoreError              exit code 1: a file of ours (store, cache, spool) cannot be read or written
@@ -38,6 +39,10 @@ class SpecError(UsageError):
 
 class DataError(UsageError):
     """Images are missing, broken or too few."""
+
+
+class AbsentDataError(DataError):
+    """The official download of a dataset is not on this machine; it can be counted, not read."""
 
 
 class WeightsError(UsageError):

@@ -60,6 +60,7 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     facts = {
         **_counts(whole, chosen),
         "not_prepared": ground.unprepared,
+        "absent_weights": list(ground.absent),
         "store_bytes": room(ground),
         "training_images": sum(trial.hparams.steps * trial.hparams.batch_size for trial in chosen),
         **asdict(estimate(sweep, chosen, whole, records)),
@@ -69,7 +70,9 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     say(_line(sweep, whole, chosen))
     if ground.unprepared:
         say(f"not prepared on this machine, so counted as to run: {', '.join(ground.unprepared)}")
-        say(f"decoding them will take {facts['store_bytes'] / 1e6:.0f} MB in the store")
+        say(f"decoding them will take {facts['store_bytes'] / 1e6:,.0f} MB in the store")
+    for line in ground.absent:
+        say(line)
     if chosen:
         say(f"training shows at most {facts['training_images'] / 1e6:.3g} million images of {_sides(chosen)} px")
     if facts["gpu_hours"]:
@@ -129,8 +132,9 @@ def show_status(sweep: Sweep, *, as_json: bool) -> None:
 def make_report(sweep: Sweep, *, out: Path | None, as_json: bool) -> None:
     """Regenerate the report from the logged runs and attach it to the sweep's run."""
     ground, tracker = survey(sweep, machine(sweep)), open_tracker(sweep)
-    if ground.unprepared:
-        say(f"not prepared on this machine: {', '.join(ground.unprepared)}; taking every run logged for this sweep")
+    if not ground.whole:
+        missing = ", ".join(ground.unprepared) or "the weights"
+        say(f"not prepared on this machine: {missing}; taking every run logged for this sweep")
     report, folder = _report(sweep, ground, tracker, out)
     _print_report(sweep, tracker, report, folder, as_json=as_json, code=DONE)
 
@@ -185,7 +189,7 @@ def _report(sweep: Sweep, ground: Ground, tracker: Tracker, out: Path | None) ->
     """From the logged runs: this sweep's trials as it stands now, where they can be told on this machine."""
     folder = out or Path("runs") / sweep.name
     ids = {trial.id for trial in ground.trials}
-    records = [r for r in tracker.records(sweep.name) if ground.unprepared or r.trial_id in ids]
+    records = [r for r in tracker.records(sweep.name) if not ground.whole or r.trial_id in ids]
     places = {(record.data_digest, record.weights_digest, record.image_size, record.resize) for record in records}
     report = analyse(
         records,

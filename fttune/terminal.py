@@ -75,4 +75,6 @@ def _text(value: Any) -> str:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return ", ".join(value) or "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

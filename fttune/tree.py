@@ -1,6 +1,6 @@
 """A YAML file as a tree of keys and values, and single values changed in it from the command line."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,14 @@ def read_tree(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: a sweep file is a mapping that starts with 'name:' and 'grid:', but got {_kind(tree)}"
         )
+    return tree
+
+
+def read_options(texts: Sequence[str]) -> dict[str, Any]:
+    """`name=value` options as a tree of their own."""
+    tree: dict[str, Any] = {}
+    for text in texts:
+        override(tree, text)
     return tree
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from images import make_folder
+from layouts import cub200
 from test_sweep import fttune, write_sweep
 
 
@@ -132,7 +133,7 @@ def test_preparing_a_dataset_tells_what_it_holds(tmp_path: Path) -> None:
     make_folder(tmp_path / "photos", images=6)
     (tmp_path / "photos" / "c1" / "000.png").unlink()
     facts = told("prepare", "./photos")
-    assert (facts["classes"], facts["images"], facts["smallest class"]) == (3, 17, "c1 (5 images)")
+    assert (facts["classes"], facts["images"], facts["smallest class"], facts["its images"]) == (3, 17, "c1", 5)
 
 
 def test_a_distance_names_its_band_and_what_it_rests_on() -> None:
@@ -174,3 +175,40 @@ def test_help_names_every_command() -> None:
         "doctor",
     ):
         assert f" {command} " in done.stdout
+
+
+def test_a_download_is_held_against_the_catalog_before_it_is_decoded(tmp_path: Path) -> None:
+    cub200(tmp_path)
+    done = fttune("prepare", "cub200", "--data-root", tmp_path, "--image-size", 32, "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["classes"], facts["classes expected"], facts["images"], facts["official test images"]) == (
+        3,
+        200,
+        24,
+        9,
+    )
+    assert (facts["its images"], facts["images needed"], facts["decoded images"]) == (5, 29, 24)
+    assert "cub200: 3 classes are used, the catalog expects 200" in done.stderr
+    assert "some of its images are in ImageNet" in done.stderr
+
+
+def test_options_choose_a_part_of_a_dataset(tmp_path: Path) -> None:
+    make_folder(tmp_path / "photos", classes=4, images=9)
+    facts = told("prepare", tmp_path / "photos", "--option", "half=a", "--option", "most_per_class=5")
+    assert (facts["classes"], facts["decoded images"]) == (2, 10)
+    assert "unknown option 'hlaf'; did you mean 'half'?" in refused("prepare", "digits", "--option", "hlaf=a")
+
+
+def test_what_cannot_be_downloaded_is_one_line(tmp_path: Path) -> None:
+    assert "'mit67' cannot be downloaded by fttune" in refused("prepare", "mit67", "--download")
+    assert "--data-root DIR, or FTTUNE_DATA" in refused("prepare", "caltech256", "--download", FTTUNE_DATA="")
+
+
+def test_a_grid_is_counted_where_its_images_and_weights_are_not(tmp_path: Path) -> None:
+    grid = "{datasets: {mit67: [1, 10], coral: [5]}, backbones: [alexnet], random_top: [1, 3]}"
+    (tmp_path / "far.yaml").write_text(f"name: far\ngrid: {grid}\ntrain: {{image_size: 64}}\n")
+    plan = told("plan", tmp_path / "far.yaml")
+    assert (plan["total"], plan["to_run"], plan["not_prepared"]) == (12, 12, ["mit67", "coral"])
+    assert "no weights of alexnet at" in plan["absent_weights"][0]
+    assert plan["store_bytes"] == (6_700 + 16_000) * 74 * 74 * 3
+    assert "no weights of alexnet" in refused("run", tmp_path / "far.yaml")

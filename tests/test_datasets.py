@@ -10,29 +10,59 @@ from PIL import Image
 
 from fttune.data.catalog import DATASETS, find, folder
 from fttune.data.embedded import Photos, _photo, _tiles
-from fttune.data.readers import FolderSource
+from fttune.data.readers import FolderSource, Source
 from fttune.data.splits import make_split
 from fttune.errors import DataError
 from images import make_folder
+from layouts import LAYOUTS
 
-names = pytest.mark.parametrize("name", sorted(DATASETS))
+# What is as on disk in the fixtures, but for sizes: rules that need a thousand classes or hundreds of images.
+SMALL = {"coral": {"min_per_class": 9, "patch": 32}, "plankton": {"min_per_class": 9}}
+KIND_OF_A_THOUSAND = {"imagenet_natural", "imagenet_man_made"}
+names = pytest.mark.parametrize("name", sorted(DATASETS.keys() - KIND_OF_A_THOUSAND))
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("downloads")
+    for write in LAYOUTS.values():
+        write(root)
+    return root
+
+
+def opened(name: str, root: Path) -> Source:
+    return find(name, root=root, options=SMALL.get(name)).source()
 
 
 @names
-def test_a_row_says_what_its_source_holds(name: str) -> None:
-    row = find(name)
-    source = row.source()
+def test_a_source_keeps_its_contract(name: str, downloads: Path) -> None:
+    source, again = opened(name, downloads), opened(name, downloads)
+    keys = [ref.key for ref in source.images]
+    assert keys == sorted(set(keys))
+    assert {ref.label for ref in source.images} == set(range(len(source.classes)))
+    assert len(set(source.classes)) == len(source.classes) >= 2
+    assert source.fingerprint() == again.fingerprint()
+    for ref in source.images[:: max(1, len(keys) // 7)]:
+        content = source.read(ref)
+        assert content == again.read(ref)
+        with Image.open(io.BytesIO(content)) as image:
+            assert min(image.size) >= 8
+
+
+@names
+def test_a_row_says_what_it_is(name: str) -> None:
+    row = DATASETS[name]
     assert row.name == name
-    assert row.classes == len(source.classes) == len(set(source.classes))
-    assert {ref.label for ref in source.images} == set(range(row.classes))
-    assert len({ref.key for ref in source.images}) == len(source.images)
-    assert source.fingerprint() == row.source().fingerprint()
+    assert row.images_per_class == tuple(sorted(set(row.images_per_class)))
+    assert row.rooted == (row.images is not None)
+    assert (row.listed or row.classes) >= row.classes
 
 
-@names
+@pytest.mark.parametrize("name", sorted(name for name, row in DATASETS.items() if not row.rooted))
 def test_the_usual_splits_fit(name: str) -> None:
     row = find(name)
     source = row.source()
+    assert row.classes == len(source.classes)
     split = make_split(
         dataset=name,
         classes=source.classes,
@@ -46,16 +76,6 @@ def test_the_usual_splits_fit(name: str) -> None:
     )
     assert len(split.train) == max(row.images_per_class) * row.classes
     assert len(split.test) >= 10 * row.classes
-
-
-@names
-def test_images_decode_and_are_the_same_each_time(name: str) -> None:
-    source, again = find(name).source(), find(name).source()
-    for ref in source.images[:: len(source.images) // 7]:
-        content = source.read(ref)
-        assert content == again.read(ref)
-        with Image.open(io.BytesIO(content)) as image:
-            assert min(image.size) >= 8
 
 
 def test_no_font_of_the_test_letters_is_trained_on() -> None:

@@ -87,7 +87,7 @@ class FolderSource:
     def fingerprint(self) -> str:
         told = hashlib.sha256("\n".join(self.classes).encode())
         for ref in self.images:
-            told.update(f"\n{ref.key}\0{_stamp(self.path / ref.key)}".encode())
+            told.update(f"\n{ref.key}\0{stamp(self.path / ref.key)}".encode())
         return told.hexdigest()
 
     def read(self, ref: ImageRef) -> bytes:
@@ -104,7 +104,8 @@ class FolderSource:
         return sorted(found)
 
 
-def _stamp(path: Path) -> str:
+def stamp(path: Path) -> str:
+    """Changes when a file may have: found without reading it."""
     try:
         status = path.stat()
     except OSError:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fttune.config import Sweep
-from fttune.errors import ConfigError, UsageError
+from fttune.data.dataset import Dataset
+from fttune.errors import AbsentDataError, ConfigError, UsageError
 from fttune.files import claimed, place
 from fttune.plan import Plan, cost, only
 from fttune.record import RunRecord
 from fttune.runtime import Runtime, cores
-from fttune.sweep.ground import Ground, dataset_row
+from fttune.sweep.ground import Ground
 from fttune.tracking.runs import Tracker
 from fttune.tracking.uri import database_file
 from fttune.trial import Trial, digest, stored_size
@@ -121,8 +122,13 @@ def estimate(sweep: Sweep, trials: Sequence[Trial], plan: Plan, records: Sequenc
 
 
 def room(ground: Ground) -> int:
-    """Bytes that the datasets not decoded yet will take in the store."""
+    """Bytes that the datasets not decoded yet will take in the store, as far as their images can be counted."""
     side = stored_size(ground.sweep.train.image_size)
-    entries = ground.sweep.grid.datasets
-    images = sum(len(dataset_row(name, entries[name]).source().images) for name in ground.unprepared)
-    return images * side * side * 3
+    return sum(_count(ground.rows[name]) for name in ground.unprepared) * side * side * 3
+
+
+def _count(row: Dataset) -> int:
+    try:
+        return len(row.source().images)
+    except AbsentDataError:
+        return row.images or 0

@@ -1,7 +1,7 @@
 """What a sweep stands on, on this machine: its datasets, its backbones, the settings, and from these its trials."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fttune.backbones import catalog as backbones
@@ -9,11 +9,13 @@ from fttune.backbones.catalog import Backbone
 from fttune.backbones.source import available, source_mean
 from fttune.config import DatasetGrid, Sweep
 from fttune.data import catalog as datasets
-from fttune.data.catalog import Dataset
+from fttune.data.classes import too_small
+from fttune.data.dataset import Dataset
+from fttune.data.given import given
 from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_digest
 from fttune.distance import DistanceJob, Sample
-from fttune.errors import ConfigError, unknown
+from fttune.errors import AbsentDataError, ConfigError, WeightsError, unknown
 from fttune.files import place, writing
 from fttune.plan import BackboneFacts, DatasetFacts, Facts, expand
 from fttune.runtime import Runtime
@@ -30,11 +32,18 @@ class Ground:
     sweep: Sweep
     facts: Facts
     trials: tuple[Trial, ...]
+    rows: Mapping[str, Dataset]  # by the names of the grid
+    absent: tuple[str, ...] = ()  # a line for each backbone whose weights are not on this machine
 
     @property
     def unprepared(self) -> list[str]:
         """Datasets not decoded on this machine: their trials are counted, but cannot be told from new ones."""
         return [name for name, facts in self.facts.datasets.items() if not facts.digest]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every trial has its id; it has none where images are not decoded or weights are not here."""
+        return not self.unprepared and not self.absent
 
     def distances(self) -> tuple[list[DistanceJob], list[str]]:
         """The measurements this sweep needs, and a line for each backbone whose source was never measured."""
@@ -68,64 +77,81 @@ class Ground:
 
 
 def survey(sweep: Sweep, runtime: Runtime) -> Ground:
-    """Look at what is there without writing anything; datasets that are not decoded yet stay without a digest."""
-    return _ground(
-        sweep,
-        runtime,
-        lambda name, row: find_digest(row.source(), root=runtime.store, corrupt=sweep.data.corrupt) or "",
-    )
+    """Look at what is there without writing anything; what is not here or not decoded yet stays without a digest."""
+    absent: list[str] = []
+
+    def data(name: str, row: Dataset) -> str:
+        try:
+            return find_digest(row.source(), root=runtime.store, corrupt=sweep.data.corrupt) or ""
+        except AbsentDataError:
+            return ""
+
+    def weights(name: str) -> str:
+        try:
+            return backbones.weights_digest(name, runtime.weights.get(name))
+        except WeightsError as error:
+            absent.append(str(error))
+            return ""
+
+    return _ground(sweep, data, weights, absent)
 
 
 def prepare(sweep: Sweep, runtime: Runtime, progress: Progress) -> Ground:
     """Decode every dataset that is not decoded yet, then take stock."""
 
-    def digest(name: str, row: Dataset) -> str:
+    def data(name: str, row: Dataset) -> str:
         size = stored_size(sweep.train.image_size)
         store = decode(row, size, sweep.train.resize, sweep.data.corrupt, runtime.store, progress)
         _check_room(store, row, sweep.grid.datasets[name])
         return store.digest
 
-    for name in sweep.grid.backbones:
+    def weights(name: str) -> str:
         _check_weights(name, runtime)
-    return _ground(sweep, runtime, digest)
+        return backbones.weights_digest(name, runtime.weights.get(name))
+
+    return _ground(sweep, data, weights)
 
 
 def decode(row: Dataset, size: int, resize: Resize, corrupt: Corrupt, root: Path, progress: Progress) -> ImageStore:
     """The store of one dataset, built if need be."""
+    source = row.source()
     return build(
-        row.source(),
+        source,
         name=row.name,
         size=size,
         resize=resize,
         root=root,
         corrupt=corrupt,
+        dropped=too_small(source),
         progress=lambda done, total: progress(row.name, done, total),
     )
 
 
-def dataset_row(name: str, entry: DatasetGrid) -> Dataset:
-    """The catalog row of a dataset in the grid, or a row made for its folder."""
-    if entry.path:
-        return datasets.folder(name, entry.path, val=entry.val, test=entry.test)
-    return datasets.find(name)
+def dataset_row(name: str, entry: DatasetGrid, root: Path | None) -> Dataset:
+    """The catalog row of a dataset in the grid, or one made for the images it names; under its name in the grid."""
+    options = entry.options | ({"half": entry.half} if entry.half else {})
+    targets = {"folder": entry.path, "torchvision": entry.torchvision, "hf": entry.hf, "parquet": entry.parquet}
+    for kind, place_of in targets.items():
+        if place_of is not None:
+            return given(name, f"{kind}:{place_of}", root=root, options=options, val=entry.val, test=entry.test)
+    return replace(datasets.find(entry.of or name, root=root, options=options), name=name)
 
 
-def _ground(sweep: Sweep, runtime: Runtime, digest: Callable[[str, Dataset], str]) -> Ground:
-    # Names are checked before the first image is read.
-    rows = {name: dataset_row(name, entry) for name, entry in sweep.grid.datasets.items()}
+def _ground(
+    sweep: Sweep, data: Callable[[str, Dataset], str], weights: Callable[[str], str], absent: Sequence[str] = ()
+) -> Ground:
+    # Names are checked before the first file is read, weights before the first image.
+    rows = {name: dataset_row(name, entry, sweep.data.root) for name, entry in sweep.grid.datasets.items()}
     known = {name: backbones.find(name) for name in sweep.grid.backbones}
     _check_fit(sweep, known)
-    weights = {name: backbones.weights_digest(name, runtime.weights.get(name)) for name in known}
-    depths = {name: BackboneFacts(depth=row.depth, weights_digest=weights[name]) for name, row in known.items()}
-    for name in known:
-        sweep.grid.layer_specs(depths[name].depth)
-    facts = Facts(
-        datasets={
-            name: _dataset_facts(row, sweep.grid.datasets[name], digest(name, row)) for name, row in rows.items()
-        },
-        backbones=depths,
-    )
-    return Ground(sweep=sweep, facts=facts, trials=tuple(expand(sweep, facts, draw_settings(sweep))))
+    for row in known.values():
+        sweep.grid.layer_specs(row.depth)
+    networks = {name: BackboneFacts(depth=row.depth, weights_digest=weights(name)) for name, row in known.items()}
+    entries = sweep.grid.datasets
+    sets = {name: _dataset_facts(row, entries[name], data(name, row)) for name, row in rows.items()}
+    facts = Facts(datasets=sets, backbones=networks)
+    trials = tuple(expand(sweep, facts, draw_settings(sweep)))
+    return Ground(sweep=sweep, facts=facts, trials=trials, rows=rows, absent=tuple(absent))
 
 
 def _check_fit(sweep: Sweep, known: Mapping[str, Backbone]) -> None:
