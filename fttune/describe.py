@@ -32,8 +32,7 @@ def spec_rows(backbone: str, text: str, image_size: int | None, classes: int, sc
     from fttune.backbones.staged import output_shapes, replace_classifier
 
     size = image_size or row.image_size
-    if size < row.min_image_size:
-        raise DataError(f"--image-size: {backbone} needs at least {row.min_image_size} px, but got {size}")
+    row.check_size("--image-size", size)
     net = backbones.outline(backbone)
     replace_classifier(net, classes)
     shapes = output_shapes(net, size)

@@ -41,6 +41,23 @@ def test_overrides_change_one_value_each(tmp_path: Path) -> None:
     assert (sweep.train.steps, sweep.grid.seeds, sweep.tracking.experiment) == (90, (7,), "other")
 
 
+def test_the_profile_of_the_paper_is_one_block_and_keys_beside_it_go_first(tmp_path: Path) -> None:
+    hparams = load_sweep(write(tmp_path, GOOD), ["train={profile: paper}"]).train.hparams()
+    assert (hparams.lr, hparams.copied_lr_scale, hparams.momentum, hparams.weight_decay) == (0.01, 0.2, 0.9, 5e-4)
+    assert (hparams.batch_size, hparams.steps, hparams.lr_drop_steps) == (50, 2000, (444, 888, 1333, 1777))
+    assert (hparams.views, hparams.image_size, hparams.resize) == ("crop", 227, "warp")
+    assert (hparams.biases, hparams.dropout) == ("caffe", "all")
+    short = load_sweep(write(tmp_path, GOOD), ["train={profile: paper, steps: 90, biases: plain}"]).train.hparams()
+    assert (short.steps, short.lr_drop_steps, short.biases, short.batch_size) == (90, (20, 40, 60, 80), "plain", 50)
+
+
+def test_images_come_from_one_place(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"grid\.datasets\.mine: images come from one place, but path and hf are given"
+    ):
+        load_sweep(write(tmp_path, GOOD), ["grid.datasets.mine.hf=x"])
+
+
 def test_specs_written_out_join_the_product(tmp_path: Path) -> None:
     sweep = load_sweep(write(tmp_path, GOOD), ["grid.specs=['F(1)T(2-3)R(4)']"])
     assert list(map(str, sweep.grid.layer_specs(4))) == [
@@ -66,6 +83,8 @@ def test_specs_written_out_join_the_product(tmp_path: Path) -> None:
         ("grid.datasets={}", "grid.datasets:"),
         ("grid.random_top=[]", "needs random_top (with modes) or specs"),
         ("train.views=random", "train.views: input should be 'center', 'flip' or 'crop', but got 'random'"),
+        ("train.dropout=all", "train.dropout: all needs train.views: crop (other views are cached), but got center"),
+        ("train.profile=papr", "train.profile:"),
         ("train.lr=-1", "train.lr must be > 0, but got -1"),
         ("search.space={lr: [0, 1]}", "0 < low < high must hold"),
         ("name=a/b", "name:"),

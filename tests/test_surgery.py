@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fttune.backbones import catalog
 from fttune.layers import LayerSpec
 from fttune.training.surgery import Student, apply_spec, parameter_groups
-from fttune.trial import BatchNorm
+from fttune.trial import BatchNorm, Dropout
 from values import HPARAMS
 
 
@@ -105,3 +105,35 @@ def test_statistics_that_move_are_averaged_over_tens_of_steps(bn: BatchNorm, wei
     parts = [cut.frozen, cut.trained[:6], cut.trained[6:]]
     found = [{m.momentum for m in part.modules() if isinstance(m, _BatchNorm)} for part in parts]
     assert found == [{weight} for weight in weights]
+
+
+def test_biases_the_caffe_way_learn_at_twice_the_rate_without_decay() -> None:
+    subject = student("F(1)T(2-3)R(4)")
+    groups = parameter_groups(subject, replace(HPARAMS, biases="caffe"))
+    assert [group["lr"] for group in groups] == pytest.approx([HPARAMS.lr * scale for scale in (0.2, 0.4, 1, 2)])
+    assert [group.get("weight_decay") for group in groups] == [None, 0, None, 0]
+    biases = [value for name, value in subject.trained.named_parameters() if name.endswith("bias")]
+    held = [value for group in groups[1::2] for value in group["params"]]  # pyright: ignore[reportGeneralTypeIssues]
+    assert [id(value) for value in held] == [id(value) for value in biases]
+
+
+def dropping(dropout: Dropout) -> Student:
+    """A frozen stage that drops, below a new classifier."""
+    torch.manual_seed(0)
+    stages = [nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 64)), nn.Sequential(nn.Linear(64, 3))]
+    spec = LayerSpec.parse("F(1)R(2)", depth=2)
+    return apply_spec(nn.Sequential(*stages), spec, classes=3, bn="source", seed=0, dropout=dropout)
+
+
+@pytest.mark.parametrize(("dropout", "differs"), [("trained", False), ("all", True)])
+def test_a_frozen_stage_drops_in_training_only_if_all_do(dropout: Dropout, differs: bool) -> None:
+    subject, images = dropping(dropout), torch.ones(8, 64)
+    subject.train()
+    assert (not torch.equal(subject.logits(images), subject.logits(images))) == differs
+    before = state(subject.frozen)
+    optimiser = torch.optim.SGD(parameter_groups(subject, HPARAMS), lr=1.0)
+    subject.logits(images).sum().backward()
+    optimiser.step()
+    assert same(before, state(subject.frozen))
+    subject.eval()
+    assert torch.equal(subject.logits(images), subject.logits(images))

@@ -35,6 +35,7 @@ class Backbone:
     layers: tuple[str, ...]
     image_size: int  # pixels, at which the weights were trained
     min_image_size: int  # pixels
+    max_image_size: int | None = None  # pixels; None: any
     mean: tuple[float, float, float]  # red, green, blue of images in 0..1
     std: tuple[float, float, float]
     build: Callable[[], "nn.Sequential"]  # the staged network, with fresh values
@@ -49,6 +50,13 @@ class Backbone:
     def depth(self) -> int:
         """Layers of the whole network."""
         return len(self.layers)
+
+    def check_size(self, key: str, size: int) -> None:
+        """UsageError, naming the key it came from, unless the network takes images of `size` pixels."""
+        if size < self.min_image_size:
+            raise UsageError(f"{key}: {self.name} needs at least {self.min_image_size} px, but got {size}")
+        if self.max_image_size and size > self.max_image_size:
+            raise UsageError(f"{key}: {self.name} takes at most {self.max_image_size} px, but got {size}")
 
 
 def later(target: str, **options: Any) -> Callable[..., Any]:
@@ -100,6 +108,27 @@ _ROWS = (
         source="imagenet",
         licence="BSD-3-Clause (torchvision)",
         about="torchvision's AlexNet, 61 million values; the paper's depth, though not its CaffeNet",
+    ),
+    Backbone(
+        name="caffenet",
+        layers=("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"),
+        image_size=227,
+        min_image_size=199,
+        max_image_size=230,
+        mean=(123 / 255, 117 / 255, 104 / 255),
+        std=(1 / 255, 1 / 255, 1 / 255),
+        build=later("fttune.backbones.caffenet:build"),
+        rename=later("fttune.backbones.caffenet:rename"),
+        weights=partial(files.in_hub, "caffenet", "bvlc_reference_caffenet.caffemodel", "BVLC"),
+        source="imagenet",
+        licence="unrestricted (BVLC/caffe, models/bvlc_reference_caffenet)",
+        about="the paper's CaffeNet, 61 million values; BVLC's file has SHA-1 4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",
+        fills=(
+            Fill(std=0.01),
+            *(Fill(std=0.01, bias=bias) for bias in (1.0, 0.0, 1.0, 1.0)),
+            *(Fill(std=0.005, bias=1.0),) * 2,
+            Fill(std=0.01),
+        ),
     ),
     Backbone(
         name="resnet18",

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fttune.backbones import caffemodel
 from fttune.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -26,13 +27,13 @@ def in_package(backbone: str, package: str, pattern: str) -> Path:
     )
 
 
-def in_hub(backbone: str, name: str) -> Path:
+def in_hub(backbone: str, name: str, publisher: str = "torchvision") -> Path:
     """The file `name` in torch hub's cache folder (TORCH_HOME, else ~/.cache/torch); else WeightsError."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = Path(os.environ.get("TORCH_HOME") or f"{cache}/torch").expanduser()
     path = home / "hub" / "checkpoints" / name
     if not path.is_file():
-        raise WeightsError(f"no weights of {backbone} at {path}: put torchvision's file there, {_or_name(backbone)}")
+        raise WeightsError(f"no weights of {backbone} at {path}: put {publisher}'s file there, {_or_name(backbone)}")
     return path
 
 
@@ -76,6 +77,8 @@ def _digest(path: Path, size: int, modified: int) -> str:
 
 
 def _read(path: Path) -> dict[str, "Tensor"]:
+    if path.suffix == caffemodel.SUFFIX:
+        return caffemodel.read_caffemodel(path)
     import torch
 
     try:

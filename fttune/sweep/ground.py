@@ -155,10 +155,8 @@ def _ground(
 
 
 def _check_fit(sweep: Sweep, known: Mapping[str, Backbone]) -> None:
-    size = sweep.train.image_size
-    for name, row in known.items():
-        if size < row.min_image_size:
-            raise ConfigError(f"train.image_size: {name} needs at least {row.min_image_size} px, but got {size}")
+    for row in known.values():
+        row.check_size("train.image_size", sweep.train.image_size)
     for name in sweep.data.weights:
         if name not in known:
             raise ConfigError(f"data.weights: {unknown('backbone of this grid', name, known)}")
