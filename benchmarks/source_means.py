@@ -15,7 +15,8 @@ from fttune.backbones.catalog import find, weights_digest
 from fttune.backbones.source import SourceMean, write_means
 from fttune.data.catalog import folder
 from fttune.data.store import build
-from fttune.distance import Sample, cosine
+from fttune.distance.metrics import cosine
+from fttune.distance.sample import Sample
 from fttune.runtime import Runtime
 from fttune.trial import stored_size
 

@@ -149,14 +149,15 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Check a dataset's layout, count it, and decode it into the store; goes on where it was interrupted."""
-    from fttune.inventory import download, find, found, prepared, remarks
+    from fttune.data.catalog import locate
+    from fttune.inventory import download, found, prepared, remarks
     from fttune.terminal import print_facts, say
     from fttune.tree import read_options
 
     options = read_options(option or ())
     if fetch:
-        download(find(target, root=root, options=options), root)
-    row = find(target, root=root, options=options)
+        download(locate(target, root=root, options=options), root)
+    row = locate(target, root=root, options=options)
     facts = found(row, row.source())
     for line in remarks(facts):
         say(f"{row.name}: {line}")
@@ -171,18 +172,25 @@ def prepare(
 @app.command()
 def distance(
     target: Target,
-    source: Annotated[
-        str | None, typer.Option(help="Dataset or folder to measure from; the backbone's source.")
-    ] = None,
+    source: Annotated[str | None, typer.Option(help="The images to measure from, named as a target is.")] = None,
     backbone: Annotated[str, typer.Option(help="Whose features are compared.")] = "efficientnet_lite0",
     image_size: Size = None,
+    metric: Annotated[
+        Literal["all", "cosine", "mmd", "svm", "cnn"], typer.Option(help="The last two need --source.")
+    ] = "all",
+    root: Root = None,
     as_json: AsJson = False,
 ) -> None:
     """How far a target's images lie from those a backbone was trained on, with its band in the table."""
-    from fttune.describe import measured
-    from fttune.terminal import print_facts
+    from fttune.describe import Measurement, measured, measured_lines
+    from fttune.terminal import print_json
 
-    print_facts(measured(target, source=source, backbone=backbone, image_size=image_size), as_json=as_json)
+    asked = Measurement(target=target, source=source, backbone=backbone, image_size=image_size, root=root)
+    facts = measured(asked, metric)
+    if as_json:
+        print_json(facts)
+    else:
+        print("\n".join(measured_lines(facts)))
 
 
 @app.command()

@@ -198,6 +198,18 @@ class Data(_Part):
     weights: dict[str, Path] = {}  # backbone: file of pre-trained weights, instead of where the catalog looks
 
 
+class Distance(_Part):
+    """How far datasets are measured to lie from what the backbones were trained on."""
+
+    metrics: tuple[Literal["cosine", "mmd", "svm", "cnn"], ...] = ("cosine",)  # the table is cut by cosine
+    source: str | None = None  # images to measure from, named as on the command line; None: the means that ship
+
+    @field_validator("metrics")
+    @classmethod
+    def _refuse_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _distinct(value)
+
+
 class Analysis(_Part):
     """How the table is cut; the paper's bands (section 4) unless changed."""
 
@@ -223,6 +235,7 @@ class Sweep(_Part):
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
     data: Data = Data()
+    distance: Distance = Distance()
     analysis: Analysis = Analysis()
 
 
@@ -297,11 +310,15 @@ def _resolve(sweep: Sweep, folder: Path) -> Sweep:
         places = {"path": absolute(entry.path), "parquet": absolute(entry.parquet), "hf": on_disk}
         return entry.model_copy(update=places)
 
+    def source(named: str | None) -> str | None:
+        return str(absolute(Path(named))) if named and "/" in named and ":" not in named else named
+
     datasets = {name: located(entry) for name, entry in sweep.grid.datasets.items()}
     places = {"root": absolute(sweep.data.root), "weights": {n: absolute(p) for n, p in sweep.data.weights.items()}}
     return sweep.model_copy(
         update={
             "grid": sweep.grid.model_copy(update={"datasets": datasets}),
             "data": sweep.data.model_copy(update=places),
+            "distance": sweep.distance.model_copy(update={"source": source(sweep.distance.source)}),
         }
     )

@@ -2,20 +2,24 @@
 
 import os
 import shutil
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Any
 
 from fttune.backbones import catalog as backbones
-from fttune.backbones.source import SourceMean, available, source_mean
+from fttune.backbones.source import available, source_mean
 from fttune.data import catalog as datasets
+from fttune.data.catalog import locate
 from fttune.data.dataset import Dataset
 from fttune.data.store import ImageStore
-from fttune.distance import DistanceJob, Sample
+from fttune.distance.job import DistanceJob
+from fttune.distance.metrics import METRICS
+from fttune.distance.sample import Sample
 from fttune.errors import DataError, FttuneError
 from fttune.files import place
-from fttune.inventory import IMAGE_SIZE, find
+from fttune.inventory import IMAGE_SIZE
 from fttune.layers import LayerSpec
 from fttune.runtime import Runtime, cores
 from fttune.sweep.ground import decode
@@ -79,33 +83,82 @@ def backbone_rows() -> list[Row]:
     ]
 
 
-def measured(target: str, *, source: str | None, backbone: str, image_size: int | None) -> Row:
-    """The cosine distance of a target, with its interval and band."""
-    row, size = backbones.find(backbone), image_size or IMAGE_SIZE
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """What `fttune distance` was asked."""
+
+    target: str
+    source: str | None  # None: what the backbone was trained on, as far as it ships
+    backbone: str
+    image_size: int | None  # pixels
+    root: Path | None  # of official downloads
+
+
+def measured(asked: Measurement, metric: str) -> Row:
+    """The distances of a target, one row for each metric, and what they rest on; `all` leaves out what needs images."""
+    row, size = backbones.find(asked.backbone), asked.image_size or IMAGE_SIZE
+    row.check_size("--image-size", size)
     runtime = Runtime(store=place("store"), cache=place("features"))
-    origin = _source(source, backbone, size, runtime) if source else source_mean(backbone, size, "crop")
-    if origin is None:
-        sizes = ", ".join(map(str, available(backbone))) or "none"
+    source = _sample(asked.source, asked, size, runtime) if asked.source else source_mean(asked.backbone, size, "crop")
+    if source is None:
+        sizes = ", ".join(map(str, available(asked.backbone))) or "none"
         raise DataError(
             f"no source mean of {row.name} is shipped at {size} px (sizes shipped: {sizes}); "
             "choose one with --image-size, or name the source's images with --source"
         )
-    record = DistanceJob(sample=_sample(target, backbone, size, runtime), source=origin).measure(runtime)
-    band = next((name for edge, name in _DISTANCE_BANDS if record.value < edge), "high")
+    sample = _sample(asked.target, asked, size, runtime)
+    names = list(METRICS) if metric == "all" else [metric]
+    jobs = [DistanceJob(sample=sample, source=source, metric=name) for name in names]
+    rows = [_measured(job, runtime) if metric != "all" or job.possible else _unmeasured(job) for job in jobs]
     return {
-        "target": record.dataset,
-        "backbone": record.backbone,
-        "source": record.source,
+        "target": sample.dataset,
+        "backbone": asked.backbone,
+        "source": source.dataset if isinstance(source, Sample) else source.source,
+        "image size": size,
+        "data digest": sample.data_digest,
+        "weights digest": sample.weights_digest,
+        "metrics": rows,
+    }
+
+
+def measured_lines(facts: Row) -> list[str]:
+    """What `measured` gives, for a person."""
+    head = f"{facts['target']} from {facts['source']}, {facts['backbone']} at {facts['image size']} px"
+    return [head, *(f"{row['metric']:<8}{_told(row)}" for row in facts["metrics"])]
+
+
+def _told(row: Row) -> str:
+    if row["value"] is None:
+        return row["note"]
+    band = f", {row['band']}" if row["band"] else ""
+    chance = f", chance {row['chance']}" if row["chance"] else ""
+    numbers = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{band}{chance}"
+    return f"{numbers}; n = {row['images']:,} and {row['source images']:,}, {row['interval']}; {row['note']}"
+
+
+def _measured(job: DistanceJob, runtime: Runtime) -> Row:
+    record = job.measure(runtime)
+    cosine = record.metric == "cosine"
+    return {
         "metric": record.metric,
         "value": record.value,
-        "interval": [record.low, record.high],
-        "band": band,
+        "low": record.low,
+        "high": record.high,
+        "interval": "95 % interval" if record.spread == "bootstrap" else f"range of {record.repeats} draws",
+        "band": next((name for edge, name in _DISTANCE_BANDS if record.value < edge), "high") if cosine else None,
+        "chance": record.chance,
         "images": record.images,
         "source images": record.source_images,
-        "image size": record.image_size,
-        "data digest": record.data_digest,
-        "weights digest": record.weights_digest,
+        "seed": record.seed,
+        "side": record.side,
+        "note": METRICS[record.metric].about,
     }
+
+
+def _unmeasured(job: DistanceJob) -> Row:
+    """A row with nothing but the reason."""
+    names = ("value", "low", "high", "interval", "band", "chance", "images", "source images", "seed", "side")
+    return {"metric": job.metric, **dict.fromkeys(names), "note": "not measured: needs the images of --source"}
 
 
 def checks() -> Row:
@@ -120,24 +173,18 @@ def checks() -> Row:
     return facts
 
 
-def _sample(name: str, backbone: str, size: int, runtime: Runtime) -> Sample:
-    """Every image of a dataset, decoded if need be."""
-    row = find(name)
+def _sample(target: str, asked: Measurement, size: int, runtime: Runtime) -> Sample:
+    """Every image of a dataset but its test set, decoded if need be."""
+    row = locate(target, root=asked.root)
     return Sample(
         dataset=row.name,
         data_digest=_store(row, size, runtime).digest,
-        test_per_class=0,
-        backbone=backbone,
-        weights_digest=backbones.weights_digest(backbone),
+        test_per_class=row.test,
+        backbone=asked.backbone,
+        weights_digest=backbones.weights_digest(asked.backbone),
         image_size=size,
         resize="crop",
     )
-
-
-def _source(name: str, backbone: str, size: int, runtime: Runtime) -> SourceMean:
-    """The mean activation over another dataset's images, as the source to measure from."""
-    sample = _sample(name, backbone, size, runtime)
-    return sample.mean(runtime, source=sample.dataset, provenance=f"the images of {name}")
 
 
 def _store(row: Dataset, size: int, runtime: Runtime) -> ImageStore:

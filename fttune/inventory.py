@@ -1,16 +1,12 @@
 """What a dataset holds on this machine: found on disk, held against its row in the catalog, and decoded."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fttune.data import catalog
 from fttune.data.classes import sizes, too_small
 from fttune.data.dataset import ROOT, Dataset
-from fttune.data.given import KINDS, given
 from fttune.data.readers import Source
 from fttune.data.store import ImageStore
 from fttune.errors import DataError
@@ -21,17 +17,6 @@ from fttune.trial import Resize, stored_size
 
 IMAGE_SIZE = 224  # pixels, where none is asked for
 _NAMED = 5  # classes named in a line
-
-
-def find(target: str, *, root: Path | None = None, options: Mapping[str, Any] | None = None) -> Dataset:
-    """A dataset by its name in the catalog, a folder of class folders, or `torchvision:`, `hf:` or `parquet:`."""
-    kind = target.partition(":")[0]
-    if kind in KINDS and kind != target:
-        return given(target, target, root=root, options=options)
-    if target in catalog.DATASETS or not (Path(target).is_dir() or os.sep in target):
-        return catalog.find(target, root=root, options=options)
-    folder = Path(target).resolve()
-    return given(folder.name, f"folder:{folder}", options=options)
 
 
 def download(row: Dataset, root: Path | None) -> None:

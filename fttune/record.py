@@ -113,20 +113,28 @@ class DistanceRecord:
 
     dataset: str
     backbone: str
-    source: str  # what the source mean was computed from
-    metric: str  # cosine
-    image_size: int  # pixels; the distance depends on it
+    source: str  # whose images the target is held against
+    metric: str  # cosine, mmd, svm, cnn
+    image_size: int  # pixels, that the backbone is shown; the distance depends on it
     resize: str
     value: float
-    low: float  # bootstrap interval, 95 %
+    low: float
     high: float
+    spread: str = "bootstrap"  # what low and high are: a 95 % interval, or the range over repeated draws
     images: int  # target images used, none of them from the test set
     source_images: int
+    repeats: int = 1  # draws of images to train and test on
+    seed: int = 0  # of the resampling or of the first draw
+    side: int | None = None  # pixels, that the metric reads
+    chance: float | None = None  # of an accuracy
     data_digest: str
+    source_digest: str = ""  # of the source's images; empty: a mean that was measured before
+    test_per_class: int | None = None  # target images left out; None: its own test set
     weights_digest: str
 
     @property
     def id(self) -> str:
         """What makes a measurement the same measurement."""
         parts = (self.dataset, self.backbone, self.source, self.metric, self.image_size, self.resize)
-        return "/".join(map(str, (*parts, self.data_digest[:16], self.weights_digest[:16])))
+        digests = (self.data_digest[:16], self.source_digest[:16], self.weights_digest[:16])
+        return "/".join(map(str, (*parts, self.test_per_class, *digests)))

@@ -139,13 +139,25 @@ def test_preparing_a_dataset_tells_what_it_holds(tmp_path: Path) -> None:
 
 def test_a_distance_names_its_band_and_what_it_rests_on() -> None:
     near = told("distance", "photos", "--image-size", 64)
-    far = told("distance", "glyphs", "--image-size", 64)
-    assert near["value"] < far["value"]
-    assert near["interval"][0] <= near["value"] <= near["interval"][1]
-    assert (near["source"], near["source images"], near["image size"]) == ("imagenet", 1000, 64)
-    own = told("distance", "photos", "--image-size", 64, "--source", "photos")
-    assert own["value"] == pytest.approx(0, abs=1e-6)
+    far = told("distance", "glyphs", "--image-size", 64, "--metric", "cosine")
+    assert (near["source"], near["image size"]) == ("imagenet", 64)
+    rows = {row["metric"]: row for row in near["metrics"]}
+    assert rows["cosine"]["value"] < far["metrics"][0]["value"]
+    assert rows["cosine"]["low"] <= rows["cosine"]["value"] <= rows["cosine"]["high"]
+    assert (rows["cosine"]["band"], rows["cosine"]["images"], rows["cosine"]["source images"]) == ("low", 470, 1000)
+    assert rows["mmd"]["value"] > 1
+    assert {name: row["value"] for name, row in rows.items() if name in ("svm", "cnn")} == {"svm": None, "cnn": None}
+    assert "not measured: needs the images of --source" in fttune("distance", "photos", "--image-size", 64).stdout
+    assert "needs the source's images" in refused("distance", "photos", "--image-size", 64, "--metric", "svm")
     assert "sizes shipped: 64, 96" in refused("distance", "photos", "--image-size", 65)
+
+
+def test_a_distance_may_be_measured_from_any_images() -> None:
+    own = told("distance", "photos", "--image-size", 64, "--source", "photos", "--metric", "cosine")["metrics"][0]
+    assert own["value"] == pytest.approx(0, abs=1e-6)
+    svm = told("distance", "photos", "--image-size", 64, "--source", "digits", "--metric", "svm")["metrics"][0]
+    assert (svm["chance"], svm["interval"], svm["images"]) == (0.5, "range of 5 draws", 470)
+    assert svm["value"] > 0.95
 
 
 def test_a_doctor_finds_versions_and_weights() -> None:

@@ -1,5 +1,6 @@
 """Distances are true cosines of mean features, never of test images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ from fttune.backbones import catalog
 from fttune.backbones.source import SourceMean
 from fttune.data.catalog import folder
 from fttune.data.store import build
-from fttune.distance import DistanceJob, Sample, bootstrap, cosine
+from fttune.distance.job import DistanceJob
+from fttune.distance.metrics import bootstrap, cosine
+from fttune.distance.sample import Sample
+from fttune.errors import UsageError
 from fttune.runtime import Runtime
 from fttune.trial import stored_size
 from images import make_folder
@@ -80,3 +84,47 @@ def test_a_measurement_uses_every_image_but_the_test_set(job: DistanceJob, tmp_p
     features = job.sample.features(runtime)
     expected = 1 - features.mean(0).sum() / np.linalg.norm(features.mean(0)) / np.sqrt(features.shape[1])
     assert record.value == pytest.approx(expected)
+
+
+def test_the_images_of_the_test_set_have_no_say(job: DistanceJob, tmp_path: Path) -> None:
+    from fttune.data.splits import non_test
+    from fttune.data.store import open_store
+
+    runtime = Runtime(store=tmp_path / "store", cache=tmp_path / "cache", device="cpu")
+    store = open_store(root=runtime.store, digest=job.sample.data_digest, size=stored_size(32), resize="crop")
+    used = non_test(labels=store.labels, keys=store.keys, pools=store.pools, test=4, maximum=2000)
+    for metric in ("cosine", "mmd", "svm", "cnn"):
+        whole = replace(job, source=replace(job.sample, dataset="source"), metric=metric)
+        assert whole.possible
+    shown = job.sample.pixels(runtime, 16)
+    assert shown.shape == (len(used), 3, 16, 16)
+    assert len(used) == len(store.labels) - 3 * 4
+    centre = store.images(used)[:, 2:34, 2:34].astype(float) / 255
+    np.testing.assert_allclose(shown.mean((2, 3)), centre.mean((1, 2)), atol=0.02)
+
+
+def test_what_makes_a_measurement_another_one_is_in_its_id(job: DistanceJob) -> None:
+    source = replace(job.sample, dataset="source", data_digest="e" * 64)
+    others = [
+        job,
+        replace(job, metric="mmd"),
+        replace(job, sample=replace(job.sample, test_per_class=5)),
+        replace(job, source=source),
+        replace(job, source=replace(source, data_digest="f" * 64)),
+    ]
+    assert len({other.id for other in others}) == len(others)
+
+
+@pytest.mark.parametrize("metric", ["svm", "cnn"])
+def test_what_tells_images_apart_needs_images(job: DistanceJob, tmp_path: Path, metric: str) -> None:
+    asked = replace(job, metric=metric)
+    assert not asked.possible
+    with pytest.raises(UsageError, match=f"the {metric} distance needs the source's images"):
+        asked.measure(Runtime(store=tmp_path / "store", cache=tmp_path / "cache"))
+
+
+def test_a_source_of_images_gives_the_mean_that_it_would_ship(job: DistanceJob, tmp_path: Path) -> None:
+    runtime = Runtime(store=tmp_path / "store", cache=tmp_path / "cache")
+    mean = job.sample.mean(runtime, source="mine", provenance="")
+    assert replace(job, source=job.sample).measure(runtime).value == pytest.approx(0, abs=1e-9)
+    assert replace(job, source=mean).measure(runtime).value == pytest.approx(0, abs=1e-6)

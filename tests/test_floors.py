@@ -47,10 +47,12 @@ DOORS = {
     "mlflow": {"fttune/tracking/runs.py"},
     "optuna": {"fttune/sweep/search.py"},
     "datasets": {"fttune/data/huggingface.py"},  # an extra
+    "sklearn": {"fttune/distance/linear_svm.py"},
 }
 # A bare machine reads all but these: each needs a package for one thing, and imports it when it is asked for.
 ODD_DOORS = {
     "fttune/data/huggingface.py": {"datasets"},
+    "fttune/distance/linear_svm.py": {"sklearn"},
     "fttune/data/imagenet.py": {"scipy"},  # the devkit's class table is a MATLAB file
 }
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fttune.backbones import catalog
 from fttune.backbones.source import SourceMean, available, read_means, source_mean, write_means
-from fttune.distance import cosine
+from fttune.distance.metrics import cosine
 
 COMMAND = Path(__file__).parents[1] / "benchmarks" / "source_means.py"
 LITE0 = "efficientnet_lite0"

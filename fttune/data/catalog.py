@@ -1,5 +1,6 @@
 """The datasets fttune knows, one row each; any folder of class folders is one more, without a row."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -9,7 +10,7 @@ from typing import Any
 
 from fttune.data.dataset import Dataset, opened
 from fttune.data.embedded import Digits, Glyphs, Photos
-from fttune.data.given import given
+from fttune.data.given import KINDS, given
 from fttune.data.readers import Source
 from fttune.errors import DataError, unknown
 
@@ -236,6 +237,17 @@ def find(name: str, *, root: Path | None = None, options: Mapping[str, Any] | No
     if name not in known:
         raise DataError(f"{unknown('dataset', name, known)} (or give a folder of class folders as path: DIR)")
     return opened(known[name], root=root, options=options)
+
+
+def locate(target: str, *, root: Path | None = None, options: Mapping[str, Any] | None = None) -> Dataset:
+    """A dataset by its name in the catalog, a folder of class folders, or `torchvision:`, `hf:` or `parquet:`."""
+    kind = target.partition(":")[0]
+    if kind in KINDS and kind != target:
+        return given(target, target, root=root, options=options)
+    if target in DATASETS or not (Path(target).is_dir() or os.sep in target):
+        return find(target, root=root, options=options)
+    folder = Path(target).resolve()
+    return given(folder.name, f"folder:{folder}", options=options)
 
 
 def folder(name: str, path: Path, *, val: int | None = None, test: int | None = None) -> Dataset:

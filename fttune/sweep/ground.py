@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fttune.backbones import catalog as backbones
 from fttune.backbones.catalog import Backbone
-from fttune.backbones.source import available, source_mean
+from fttune.backbones.source import SourceMean, available, source_mean
 from fttune.config import DatasetGrid, Sweep
 from fttune.data import catalog as datasets
 from fttune.data.classes import too_small
@@ -14,7 +14,8 @@ from fttune.data.dataset import Dataset
 from fttune.data.given import given
 from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_digest
-from fttune.distance import DistanceJob, Sample
+from fttune.distance.job import DistanceJob
+from fttune.distance.sample import Sample
 from fttune.errors import AbsentDataError, ConfigError, WeightsError, unknown
 from fttune.files import place, writing
 from fttune.plan import BackboneFacts, DatasetFacts, Facts, expand
@@ -33,6 +34,7 @@ class Ground:
     facts: Facts
     trials: tuple[Trial, ...]
     rows: Mapping[str, Dataset]  # by the names of the grid
+    source: "NamedSource | None" = None  # None: the means that ship with the backbones
     absent: tuple[str, ...] = ()  # a line for each backbone whose weights are not on this machine
 
     @property
@@ -46,34 +48,60 @@ class Ground:
         return not self.unprepared and not self.absent
 
     def distances(self) -> tuple[list[DistanceJob], list[str]]:
-        """The measurements this sweep needs, and a line for each backbone whose source was never measured."""
+        """The measurements this sweep needs, and a line for each that cannot be made."""
         jobs, missing = [], []
-        train = self.sweep.train
         for backbone in self.sweep.grid.backbones:
-            source = source_mean(backbone, train.image_size, train.resize)
-            if source is None or source.weights_digest != self.facts.backbones[backbone].weights_digest:
-                sizes = ", ".join(map(str, available(backbone))) or "none"
-                missing.append(
-                    f"no source mean is shipped for {backbone} at {train.image_size} px with these weights"
-                    f" (sizes shipped: {sizes}), so its datasets have no distance and no place in the table"
-                )
+            source = self._source(backbone)
+            if source is None:
+                missing.append(self._no_source(backbone))
                 continue
-            jobs += [
-                DistanceJob(
-                    sample=Sample(
-                        dataset=name,
-                        data_digest=facts.digest,
-                        test_per_class=facts.test,
-                        backbone=backbone,
-                        weights_digest=source.weights_digest,
-                        image_size=train.image_size,
-                        resize=train.resize,
-                    ),
-                    source=source,
-                )
+            wanted = [
+                DistanceJob(sample=self._sample(name, facts, backbone), source=source, metric=metric)
                 for name, facts in self.facts.datasets.items()
+                for metric in self.sweep.distance.metrics
             ]
+            jobs += [job for job in wanted if job.possible]
+            if impossible := sorted({job.metric for job in wanted if not job.possible}):
+                missing.append(
+                    f"not measured for {backbone}: {', '.join(impossible)}; distance.source names the images"
+                )
         return jobs, missing
+
+    def _source(self, backbone: str) -> SourceMean | Sample | None:
+        if self.source:
+            return self._sample(self.source.name, self.source.facts, backbone)
+        train = self.sweep.train
+        mean = source_mean(backbone, train.image_size, train.resize)
+        known = mean and mean.weights_digest == self.facts.backbones[backbone].weights_digest
+        return mean if known else None
+
+    def _no_source(self, backbone: str) -> str:
+        sizes = ", ".join(map(str, available(backbone))) or "none"
+        return (
+            f"no source mean is shipped for {backbone} at {self.sweep.train.image_size} px with these weights (sizes"
+            f" shipped: {sizes}), so its datasets have no distance and no place in the table; distance.source may name"
+            " the source's images"
+        )
+
+    def _sample(self, name: str, facts: DatasetFacts, backbone: str) -> Sample:
+        train = self.sweep.train
+        return Sample(
+            dataset=name,
+            data_digest=facts.digest,
+            test_per_class=facts.test,
+            backbone=backbone,
+            weights_digest=self.facts.backbones[backbone].weights_digest,
+            image_size=train.image_size,
+            resize=train.resize,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedSource:
+    """The dataset that a sweep measures distances from."""
+
+    name: str
+    facts: DatasetFacts
 
 
 def survey(sweep: Sweep, runtime: Runtime) -> Ground:
@@ -102,7 +130,8 @@ def prepare(sweep: Sweep, runtime: Runtime, progress: Progress) -> Ground:
     def data(name: str, row: Dataset) -> str:
         size = stored_size(sweep.train.image_size)
         store = decode(row, size, sweep.train.resize, sweep.data.corrupt, runtime.store, progress)
-        _check_room(store, row, sweep.grid.datasets[name])
+        if name in sweep.grid.datasets:
+            _check_room(store, row, sweep.grid.datasets[name])
         return store.digest
 
     def weights(name: str) -> str:
@@ -151,7 +180,16 @@ def _ground(
     sets = {name: _dataset_facts(row, entries[name], data(name, row)) for name, row in rows.items()}
     facts = Facts(datasets=sets, backbones=networks)
     trials = tuple(expand(sweep, facts, draw_settings(sweep)))
-    return Ground(sweep=sweep, facts=facts, trials=trials, rows=rows, absent=tuple(absent))
+    source = _named_source(sweep, data)
+    return Ground(sweep=sweep, facts=facts, trials=trials, rows=rows, source=source, absent=tuple(absent))
+
+
+def _named_source(sweep: Sweep, data: Callable[[str, Dataset], str]) -> NamedSource | None:
+    if sweep.distance.source is None:
+        return None
+    row = datasets.locate(sweep.distance.source, root=sweep.data.root)
+    facts = DatasetFacts(digest=data(row.name, row), val=row.val, test=row.test)
+    return NamedSource(name=row.name, facts=facts)
 
 
 def _check_fit(sweep: Sweep, known: Mapping[str, Backbone]) -> None:

@@ -27,7 +27,7 @@ import ray
 from ray import tune
 
 from fttune.config import Resources
-from fttune.distance import DistanceJob
+from fttune.distance.job import DistanceJob
 from fttune.errors import ConfigError, UnreachableError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.runtime import Runtime

@@ -1,0 +1,1 @@
+"""How far a target's images lie from the images a backbone was trained on."""

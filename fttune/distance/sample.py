@@ -1,0 +1,100 @@
+"""The images of a dataset that a distance is measured on, as a backbone sees them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fttune.backbones import catalog
+from fttune.backbones.source import SourceMean
+from fttune.data.splits import non_test
+from fttune.data.store import ImageStore, open_store
+from fttune.errors import DataError
+from fttune.runtime import Runtime
+from fttune.trial import Resize, digest, stored_size
+
+MAX_IMAGES = 2000  # images a distance is measured on, balanced over classes
+_BATCH = 256  # images shrunk at once
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """Images of a prepared dataset as a backbone sees them: its classifier stage's input, centre views, dropout off.
+
+    The test set that `test_per_class` names is left out.
+    """
+
+    dataset: str
+    data_digest: str
+    test_per_class: int | None  # 0: nothing is left out; None: the dataset's own test set
+    backbone: str
+    weights_digest: str
+    image_size: int  # pixels
+    resize: Resize
+
+    def features(self, runtime: Runtime) -> np.ndarray:
+        """Penultimate activations float64 [N, D] of at most MAX_IMAGES images, cached as a frozen trial's are."""
+        # Only a measurement needs torch; a plan that lists measurements does not.
+        import torch
+
+        from fttune.features import FeatureKey, Norm, cached, features_at
+
+        store, rows = self._rows(runtime)
+        row = catalog.find(self.backbone)
+        key = FeatureKey(
+            weights=self.weights_digest,
+            data=self.data_digest,
+            images=digest(rows.tolist()),
+            backbone=self.backbone,
+            resize=self.resize,
+            image_size=self.image_size,
+            view=0,
+            layer=row.depth - 1,
+        )
+
+        def compute() -> Iterator[torch.Tensor]:
+            net = catalog.load(self.backbone, weights=runtime.weights.get(self.backbone))
+            images = torch.from_numpy(store.images(rows))
+            norm = Norm(mean=row.mean, std=row.std)
+            return features_at(net, row.depth - 1, images, view=0, size=self.image_size, norm=norm)
+
+        return cached(runtime.cache, key, compute).flatten(1).double().numpy()
+
+    def pixels(self, runtime: Runtime, side: int) -> np.ndarray:
+        """The same images as the backbone sees them, shrunk to `side` pixels: float32 [N, 3, side, side] in 0..1."""
+        import torch
+        from torch.nn.functional import interpolate
+
+        from fttune.data.views import fixed_view
+
+        store, rows = self._rows(runtime)
+        batches = (store.images(rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH))
+        shown = (fixed_view(torch.from_numpy(batch), 0, self.image_size).float() / 255 for batch in batches)
+        small = [interpolate(views, (side, side), mode="bilinear", antialias=True).clamp(0, 1) for views in shown]
+        return torch.cat(small).numpy()
+
+    def mean(self, runtime: Runtime, *, source: str, provenance: str) -> SourceMean:
+        """The mean over the sample, to measure other datasets from."""
+        features = self.features(runtime)
+        return SourceMean(
+            vector=features.mean(0).astype(np.float32),
+            images=len(features),
+            source=source,
+            image_size=self.image_size,
+            resize=self.resize,
+            weights_digest=self.weights_digest,
+            provenance=provenance,
+            standard_error=(features.std(0, ddof=1) / np.sqrt(len(features))).astype(np.float32),
+        )
+
+    def _rows(self, runtime: Runtime) -> tuple[ImageStore, np.ndarray]:
+        """The store, and which of its images are in the sample; int64, sorted."""
+        store = open_store(
+            root=runtime.store, digest=self.data_digest, size=stored_size(self.image_size), resize=self.resize
+        )
+        rows = non_test(
+            labels=store.labels, keys=store.keys, pools=store.pools, test=self.test_per_class, maximum=MAX_IMAGES
+        )
+        if not len(rows):
+            raise DataError(f"dataset '{self.dataset}' has no image outside its test set to measure a distance on")
+        return store, rows
