@@ -1,5 +1,6 @@
 """The commands. Each reads its arguments, calls one floor down and prints; heavy imports wait until they are needed."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -139,6 +140,24 @@ def prepare(
     from fttune.terminal import print_facts
 
     print_facts(prepared(target, image_size=image_size, skip_corrupt=skip_corrupt), as_json=as_json)
+
+
+@app.command()
+def pretrain(
+    recipe_file: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe of a source network.")],
+    overrides: Overrides = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the official downloads.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a source network from scratch, for sweeps to name as BACKBONE@NAME; goes on where it was stopped."""
+    from fttune.pretraining import pretrain_network
+    from fttune.recipe import load_recipe
+
+    root = [f"data.root={data_root.absolute()}"] if data_root else []
+    recipe = load_recipe(recipe_file, [*(overrides or ()), *root])
+    options = ["--data-root", str(data_root)] if data_root else []
+    again = shlex.join(["fttune", "pretrain", str(recipe_file), *(overrides or ()), *options])
+    raise typer.Exit(pretrain_network(recipe, again=again, as_json=as_json))
 
 
 @app.command()

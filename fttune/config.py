@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -13,21 +13,38 @@ from fttune.tree import override, read_tree
 from fttune.trial import BatchNorm, Biases, Dropout, HParams, Resize, Views
 
 Count = Annotated[int, Field(ge=1, strict=True)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+_File = TypeVar("_File", bound=BaseModel)
 
 
-class _Part(BaseModel):
-    """A part of the sweep file: immutable, and a key it does not know is an error."""
+class Part(BaseModel):
+    """A part of a file: immutable, and a key it does not know is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DatasetGrid(_Part):
+class DatasetEntry(Part):
+    """Which images: a row of the catalog or a folder, all classes or half of them."""
+
+    path: Path | None = None  # a folder of class folders; without it a name is looked up in the catalog
+    of: str | None = None  # that name, where the entry has another
+    half: Literal["a", "b"] | None = None  # of the classes: `fttune.data.classes`
+    val: Count | None = None  # images per class; None: the catalog's, or 5 for a folder
+    test: Count | None = None  # images per class; None: the catalog's, or 10 for a folder
+
+    @model_validator(mode="after")
+    def _refuse_two(self) -> Self:
+        if self.of and self.path:
+            raise ValueError(
+                f"images come from a row of the catalog or from a folder, but got of: {self.of} and a path"
+            )
+        return self
+
+
+class DatasetGrid(DatasetEntry):
     """One dataset of the grid; a bare list in the file is `images_per_class`."""
 
     images_per_class: tuple[Count, ...] = Field(min_length=1)
-    path: Path | None = None  # a folder of class folders; without it the name is looked up in the catalog
-    val: Count | None = None  # images per class; None: the catalog's, or 5 for a folder
-    test: Count | None = None  # images per class; None: the catalog's, or 10 for a folder
 
     @model_validator(mode="before")
     @classmethod
@@ -45,7 +62,7 @@ class DatasetGrid(_Part):
         return _distinct(value)
 
 
-class Grid(_Part):
+class Grid(Part):
     """The axes; the trials are their product."""
 
     datasets: dict[str, DatasetGrid] = Field(min_length=1)
@@ -93,25 +110,21 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
-class Train(_Part):
-    """Settings of every training; see `fttune.trial.HParams` for their meaning and units."""
+class Schedule(Part):
+    """Settings of a training; see `fttune.trial.HParams` for their meaning and units."""
 
-    profile: Literal["paper"] | None = None  # a named block of settings (PROFILES)
     lr: float = 0.01
-    copied_lr_scale: float = 0.2
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 32
-    steps: int = 500
+    steps: int
     lr_drop_steps: tuple[Count, ...] | None = None  # None: at the fractions `lr_drops` of the steps
     lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (2 / 3,)
     report_every: Count | None = None  # None: ten reports
     views: Views = "center"
     image_size: int = 128
     resize: Resize = "crop"
-    bn: BatchNorm = "source"
     biases: Biases = "plain"
-    dropout: Dropout = "trained"
 
     def hparams(self, **changes: Any) -> HParams:
         """The settings with defaults that depend on `steps` filled in, some of them changed."""
@@ -123,19 +136,29 @@ class Train(_Part):
             values["report_every"] = max(1, -(-steps // 10))
         return HParams(**values)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _start_from_profile(cls, value: Any) -> Any:
-        named = value.get("profile") if isinstance(value, dict) else None
-        return PROFILES.get(named, {}) | value if isinstance(named, str) else value
-
     @model_validator(mode="after")
     def _check_values(self) -> Self:
         self.hparams()
         return self
 
 
-class Search(_Part):
+class Train(Schedule):
+    """Settings of every training of a sweep."""
+
+    steps: int = 500
+    profile: Literal["paper"] | None = None  # a named block of settings (PROFILES)
+    copied_lr_scale: float = 0.2
+    bn: BatchNorm = "source"
+    dropout: Dropout = "trained"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_profile(cls, value: Any) -> Any:
+        named = value.get("profile") if isinstance(value, dict) else None
+        return PROFILES.get(named, {}) | value if isinstance(named, str) else value
+
+
+class Search(Part):
     """How many settings each cell is given: one (`fixed`), or one shared list drawn by Optuna (`shared`)."""
 
     sampler: Literal["fixed", "shared"] = "fixed"
@@ -151,7 +174,7 @@ class Search(_Part):
         return value
 
 
-class Resources(_Part):
+class Resources(Part):
     """What one trial occupies; never part of a trial's identity."""
 
     cpu: Annotated[float, Field(gt=0)] = 1  # cores, and threads of the training
@@ -166,21 +189,21 @@ class Resources(_Part):
         return value
 
 
-class Tracking(_Part):
+class Tracking(Part):
     """Where results go. Sweeps that name the same experiment share their trials."""
 
     experiment: str = "fttune"
     uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
 
 
-class Data(_Part):
+class Data(Part):
     """How images are found and read."""
 
     corrupt: Literal["refuse", "skip"] = "refuse"  # what to do about images that cannot be decoded
     weights: dict[str, Path] = {}  # backbone: file of pre-trained weights, instead of where the catalog looks
 
 
-class Analysis(_Part):
+class Analysis(Part):
     """How the table is cut; the paper's bands (section 4) unless changed."""
 
     image_bands: tuple[float, float] = (21, 100)  # images per class where medium and high begin
@@ -195,10 +218,10 @@ class Analysis(_Part):
         return value
 
 
-class Sweep(_Part):
+class Sweep(Part):
     """A whole sweep file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     grid: Grid
     train: Train = Train()
     search: Search = Search()
@@ -216,21 +239,25 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     tree = read_tree(path)
     for text in overrides:
         override(tree, text)
+    return _resolve(checked(Sweep, tree, path, "sweep file"), path.parent)
+
+
+def checked(model: type[_File], tree: dict[str, Any], path: Path, kind: str) -> _File:
+    """The model of a whole file, from its tree; ConfigError with one line for the first mistake."""
     try:
-        sweep = Sweep.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error.errors()[0])}") from None
+        raise ConfigError(f"{path}: {_explain(error.errors()[0], model, kind)}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return _resolve(sweep, path.parent)
 
 
-def _explain(error: ErrorDetails) -> str:
+def _explain(error: ErrorDetails, whole: type[BaseModel], kind: str) -> str:
     place = [step for step in error["loc"] if step not in ("float", "literal['auto']")]
     where = ".".join(map(str, place))
     if error["type"] == "extra_forbidden":
-        parent = ".".join(map(str, place[:-1])) or "the sweep file"
-        return unknown(f"key in {parent}", str(place[-1]), _keys_at(place[:-1]))
+        parent = ".".join(map(str, place[:-1])) or f"the {kind}"
+        return unknown(f"key in {parent}", str(place[-1]), _keys_at(whole, place[:-1]))
     if error["type"] == "missing":
         return f"{where}: this key is required"
     message = error["msg"].removeprefix("Value error, ")
@@ -240,9 +267,9 @@ def _explain(error: ErrorDetails) -> str:
     return f"{where}: {message[0].lower()}{message[1:]}{shown}" if where else message
 
 
-def _keys_at(place: Sequence[int | str]) -> list[str]:
-    """The keys that the sweep file allows at a place."""
-    model: Any = Sweep
+def _keys_at(whole: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """The keys that a file allows at a place."""
+    model: Any = whole
     for step in place:
         fields = getattr(model, "model_fields", {})
         model = fields[step].annotation if step in fields else DatasetGrid

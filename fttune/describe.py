@@ -71,14 +71,14 @@ def dataset_rows() -> list[Row]:
 def backbone_rows() -> list[Row]:
     return [
         {
-            "name": name,
+            "name": row.name,
             "layers": row.depth,
             "image size": row.image_size,
             "source": row.source,
-            "distances at": ", ".join(map(str, available(name))) or "-",
-            "weights": _weights(name),
+            "distances at": ", ".join(map(str, available(row.name))) or "-",
+            "weights": _weights(row.name),
         }
-        for name, row in backbones.BACKBONES.items()
+        for row in backbones.listed()
     ]
 
 

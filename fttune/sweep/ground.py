@@ -7,9 +7,10 @@ from pathlib import Path
 from fttune.backbones import catalog as backbones
 from fttune.backbones.catalog import Backbone
 from fttune.backbones.source import available, source_mean
-from fttune.config import DatasetGrid, Sweep
+from fttune.config import DatasetEntry, DatasetGrid, Sweep
 from fttune.data import catalog as datasets
 from fttune.data.catalog import Dataset
+from fttune.data.classes import halved
 from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_digest
 from fttune.distance import DistanceJob, Sample
@@ -103,11 +104,13 @@ def decode(row: Dataset, size: int, resize: Resize, corrupt: Corrupt, root: Path
     )
 
 
-def dataset_row(name: str, entry: DatasetGrid) -> Dataset:
-    """The catalog row of a dataset in the grid, or a row made for its folder."""
+def dataset_row(name: str, entry: DatasetEntry) -> Dataset:
+    """The catalog row of a dataset in the grid, or a row made for its folder; all of it, or half of its classes."""
     if entry.path:
-        return datasets.folder(name, entry.path, val=entry.val, test=entry.test)
-    return datasets.find(name)
+        row = datasets.folder(name, entry.path, val=entry.val, test=entry.test)
+    else:
+        row = datasets.find(entry.of or name)
+    return halved(row, entry.half, name) if entry.half else row
 
 
 def _ground(sweep: Sweep, runtime: Runtime, digest: Callable[[str, Dataset], str]) -> Ground:
