@@ -136,9 +136,9 @@ def checks() -> Row:
     facts: dict[str, Any] = {"python": python_version(), "cores": cores()}
     facts |= {name: version(name) for name in ("fttune", "torch", "torchvision", "ray", "mlflow", "optuna", "pyarrow")}
     facts["gpus"] = _gpus()
-    for name in ("store", "features", "state"):
+    for name in ("store", "features", "state", "networks"):
         facts[name] = _room(place(name))
-    facts |= {f"weights of {name}": _weights(name) for name in backbones.BACKBONES}
+    facts |= {f"weights of {row.name}": _weights(row.name) for row in backbones.listed()}
     facts["tracker"] = _tracker()
     return facts
 

@@ -1,6 +1,5 @@
 """What `fttune pretrain` does: from a recipe to a network that sweeps may name."""
 
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +51,6 @@ def pretrain_network(recipe: Recipe, *, again: str, as_json: bool) -> int:
             say(f"interrupted; everything so far is saved, and this goes on: {again}")
             return INTERRUPTED
         networks.register(recipe.network, partial(_fill, recipe.network, job, store, runtime, trained))
-    shutil.rmtree(networks.workshop(recipe.network))
     _show(recipe.network, as_json=as_json)
     return DONE
 
@@ -92,13 +90,15 @@ def _is_there(recipe: Recipe, job: Pretraining) -> bool:
     Images that are not decoded on this machine cannot be told from those it was trained on.
     """
     facts = networks.provenance(recipe.network)
+    there = networks.folder(recipe.network)
+    if facts is None and there.exists():
+        raise UsageError(f"{there} stands in the way: it is no network of ours; remove it or give another name")
     if facts is None:
         return False
-    there = facts["recipe"] if job.data_digest else facts["recipe"] | {"data_digest": ""}
-    if apart := difference(there, job.terms):
+    terms = facts["recipe"] if job.data_digest else facts["recipe"] | {"data_digest": ""}
+    if apart := difference(terms, job.terms):
         raise UsageError(
-            f"{recipe.network} was trained by another recipe: {apart}; give this one another name, or remove"
-            f" {networks.folder(recipe.network)}"
+            f"{recipe.network} was trained by another recipe: {apart}; give this one another name, or remove {there}"
         )
     return True
 

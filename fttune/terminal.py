@@ -94,10 +94,14 @@ class Stepping:
         self._progress.stop()
 
     def at(self, step: int) -> None:
-        if step and not self._begun:
-            self._say(f"goes on after step {step:,}")
+        if self._begun:
+            self._progress.update(self._task, completed=step)
+            return
         self._begun = True
-        self._progress.update(self._task, completed=step)
+        # Steps of an earlier process would count as this one's speed.
+        self._progress.reset(self._task, completed=step)
+        if step:
+            self._say(f"goes on after step {step:,}")
 
     def point(self, point: CurvePoint) -> None:
         place = f"step {point.step:,} of {self._steps:,}"

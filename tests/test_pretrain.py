@@ -293,6 +293,13 @@ def test_a_network_is_written_whole_or_not_at_all() -> None:
     assert networks.names() == ["tiny@mine"]
 
 
+def test_a_folder_in_the_way_is_refused_before_the_training(tmp_path: Path) -> None:
+    (networks.folder("tiny@mine") / "mine").mkdir(parents=True)
+    with pytest.raises(UsageError, match="stands in the way"):
+        pretrained(write_recipe(tmp_path))
+    assert not networks.workshop("tiny@mine").exists()
+
+
 def test_a_network_that_was_never_trained_has_a_row_but_no_weights() -> None:
     row = catalog.find("tiny@none")
     assert (row.name, row.depth) == ("tiny@none", 4)

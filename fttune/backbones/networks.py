@@ -58,13 +58,14 @@ def finder(name: str) -> Callable[[], Path]:
 
 
 def register(name: str, write: Callable[[Path], None]) -> Path:
-    """Give `write` an empty folder to fill with `weights.safetensors` and the rest, then make it the network `name`."""
+    """Give `write` an empty folder to fill, then make it the network `name`, and clear what its training left."""
     made = workshop(name) / "made"
     with writing(made.parent):
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir()
         write(made)
         made.rename(folder(name))
+        shutil.rmtree(made.parent)
     return folder(name)
 
 

@@ -21,8 +21,11 @@ def save(path: Path, terms: Terms, state: Mapping[str, Any]) -> None:
 def load(path: Path, terms: Terms) -> dict[str, Any] | None:
     """The state at `path`, on the CPU; None where there is none.
 
-    Raises UsageError when it was saved under other terms, StoreError when it is damaged.
+    Raises UsageError when it was saved under other terms, StoreError when it is damaged. Nobody else may be writing it:
+    what a killed process left half-written beside it is removed.
     """
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        left.unlink(missing_ok=True)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         there = saved.pop("terms")
