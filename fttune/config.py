@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from fttune.errors import ConfigError, unknown
+from fttune.errors import ConfigError
 from fttune.layers import LayerSpec
+from fttune.mistakes import checked
 from fttune.tree import override, read_tree
 from fttune.trial import BatchNorm, Biases, Dropout, HParams, Resize, Views
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-_File = TypeVar("_File", bound=BaseModel)
 
 
 class Part(BaseModel):
@@ -240,41 +239,6 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     for text in overrides:
         override(tree, text)
     return _resolve(checked(Sweep, tree, path, "sweep file"), path.parent)
-
-
-def checked(model: type[_File], tree: dict[str, Any], path: Path, kind: str) -> _File:
-    """The model of a whole file, from its tree; ConfigError with one line for the first mistake."""
-    try:
-        return model.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error.errors()[0], model, kind)}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def _explain(error: ErrorDetails, whole: type[BaseModel], kind: str) -> str:
-    place = [step for step in error["loc"] if step not in ("float", "literal['auto']")]
-    where = ".".join(map(str, place))
-    if error["type"] == "extra_forbidden":
-        parent = ".".join(map(str, place[:-1])) or f"the {kind}"
-        return unknown(f"key in {parent}", str(place[-1]), _keys_at(whole, place[:-1]))
-    if error["type"] == "missing":
-        return f"{where}: this key is required"
-    message = error["msg"].removeprefix("Value error, ")
-    for theirs, ours in (("valid tuple", "list"), ("valid dictionary", "mapping of keys"), (" or instance of", ":")):
-        message = message.replace(theirs, ours)
-    shown = "" if error["type"] == "value_error" else f", but got {error['input']!r}"
-    return f"{where}: {message[0].lower()}{message[1:]}{shown}" if where else message
-
-
-def _keys_at(whole: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    """The keys that a file allows at a place."""
-    model: Any = whole
-    for step in place:
-        fields = getattr(model, "model_fields", {})
-        model = fields[step].annotation if step in fields else DatasetGrid
-        model = DatasetGrid if model == dict[str, DatasetGrid] else model
-    return list(model.model_fields)
 
 
 def _top(random: int, mode: str, depth: int) -> LayerSpec:

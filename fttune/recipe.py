@@ -6,7 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fttune.config import Count, DatasetEntry, Name, Part, Schedule, checked
+from fttune.config import Count, DatasetEntry, Name, Part, Schedule
+from fttune.mistakes import checked
 from fttune.tree import override, read_tree
 from fttune.trial import Views
 

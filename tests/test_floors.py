@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "fttune"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each room and the rooms it may import; F0 is open to all.
-GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "tree", "config", "recipe", "plan"}
-VALUES = GROUND - {"tree", "config", "recipe", "plan"}
+GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "tree", "mistakes", "config", "recipe", "plan"}
+VALUES = GROUND - {"tree", "mistakes", "config", "recipe", "plan"}
 UPPER = GROUND | {"data", "backbones", "features", "training", "distance", "tracking", "sweep", "analysis"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -23,8 +23,9 @@ ROOMS: dict[str, set[str]] = {
     "runtime": set(),
     "files": {"errors"},
     "tree": {"errors"},
-    "config": {"errors", "layers", "trial", "tree"},
-    "recipe": {"errors", "trial", "tree", "config"},
+    "mistakes": {"errors"},
+    "config": {"errors", "layers", "trial", "tree", "mistakes"},
+    "recipe": {"trial", "tree", "mistakes", "config"},
     "plan": {"errors", "layers", "trial", "record", "config"},
     "data": VALUES,
     "backbones": VALUES,
