@@ -1,5 +1,6 @@
 """The commands. Each reads its arguments, calls one floor down and prints; heavy imports wait until they are needed."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -167,6 +168,24 @@ def prepare(
         say("interrupted; what is decoded is kept, and the same command goes on")
         raise typer.Exit(130) from None
     print_facts(facts, as_json=as_json)
+
+
+@app.command()
+def pretrain(
+    recipe_file: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe of a source network.")],
+    overrides: Overrides = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the official downloads.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a source network from scratch, for sweeps to name as BACKBONE@NAME; goes on where it was stopped."""
+    from fttune.pretraining import pretrain_network
+    from fttune.recipe import load_recipe
+
+    root = [f"data.root={data_root.absolute()}"] if data_root else []
+    recipe = load_recipe(recipe_file, [*(overrides or ()), *root])
+    options = ["--data-root", str(data_root)] if data_root else []
+    again = shlex.join(["fttune", "pretrain", str(recipe_file), *(overrides or ()), *options])
+    raise typer.Exit(pretrain_network(recipe, again=again, as_json=as_json))
 
 
 @app.command()

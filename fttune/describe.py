@@ -72,14 +72,14 @@ def dataset_rows() -> list[Row]:
 def backbone_rows() -> list[Row]:
     return [
         {
-            "name": name,
+            "name": row.name,
             "layers": row.depth,
             "image size": row.image_size,
             "source": row.source,
-            "distances at": ", ".join(map(str, available(name))) or "-",
-            "weights": _weights(name),
+            "distances at": ", ".join(map(str, available(row.name))) or "-",
+            "weights": _weights(row.name),
         }
-        for name, row in backbones.rows().items()
+        for row in backbones.listed()
     ]
 
 
@@ -166,9 +166,9 @@ def checks() -> Row:
     facts: dict[str, Any] = {"python": python_version(), "cores": cores()}
     facts |= {name: version(name) for name in ("fttune", "torch", "torchvision", "ray", "mlflow", "optuna", "pyarrow")}
     facts["gpus"] = _gpus()
-    for name in ("store", "features", "state"):
+    for name in ("store", "features", "state", "networks"):
         facts[name] = _room(place(name))
-    facts |= {f"weights of {name}": _weights(name) for name in backbones.BACKBONES}
+    facts |= {f"weights of {row.name}": _weights(row.name) for row in backbones.listed()}
     facts["tracker"] = _tracker()
     return facts
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fttune.record import CurvePoint
+
 Row = dict[str, Any]
 
 
@@ -68,6 +70,45 @@ class Decoding:
         if dataset not in self._tasks:
             self._tasks[dataset] = self._progress.add_task(f"decoding {dataset}", total=total)
         self._progress.update(self._tasks[dataset], completed=done)
+
+
+class Stepping:
+    """Shows one long training: a line for each report, and a bar where stderr is a terminal."""
+
+    def __init__(self, name: str, steps: int) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(
+            *columns, console=self._console, disable=not self._console.is_terminal, transient=True
+        )
+        self._task = self._progress.add_task(f"training {name}", total=steps)
+        self._steps, self._begun = steps, False
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def at(self, step: int) -> None:
+        if self._begun:
+            self._progress.update(self._task, completed=step)
+            return
+        self._begun = True
+        # Steps of an earlier process would count as this one's speed.
+        self._progress.reset(self._task, completed=step)
+        if step:
+            self._say(f"goes on after step {step:,}")
+
+    def point(self, point: CurvePoint) -> None:
+        place = f"step {point.step:,} of {self._steps:,}"
+        self._say(f"{place}  loss {point.train_loss:.4f}  val loss {point.val_loss:.4f}  val {point.val_accuracy:.3f}")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, markup=False)
 
 
 def _text(value: Any) -> str:

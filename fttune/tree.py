@@ -20,18 +20,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_tree(path: Path) -> dict[str, Any]:
-    """The tree of a sweep file; ConfigError, naming the file, when it cannot be read or is no mapping."""
+def read_tree(path: Path, kind: str = "sweep file", start: str = "'name:' and 'grid:'") -> dict[str, Any]:
+    """The tree of a file of some kind, which starts with these keys; ConfigError, naming the file, when it cannot be
+    read or is no mapping.
+    """
     try:
         tree = yaml.load(path.read_text(), _Loader)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read the sweep file: {error.strerror}") from None
+        raise ConfigError(f"{path}: cannot read the {kind}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path}: a sweep file is a mapping that starts with 'name:' and 'grid:', but got {_kind(tree)}"
-        )
+        raise ConfigError(f"{path}: a {kind} is a mapping that starts with {start}, but got {_kind(tree)}")
     return tree
 
 

@@ -184,6 +184,7 @@ def test_help_names_every_command() -> None:
         "datasets",
         "backbones",
         "prepare",
+        "pretrain",
         "distance",
         "doctor",
     ):

@@ -6,6 +6,7 @@ import pytest
 
 from fttune.config import load_sweep
 from fttune.errors import ConfigError
+from fttune.recipe import load_recipe
 
 GOOD = """
 name: small
@@ -125,6 +126,56 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_sweep(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "sweeps").glob("*.yaml")), ids=lambda p: p.stem)
+SWEEPS = Path(__file__).parents[1] / "sweeps"
+RECIPES = sorted(SWEEPS.glob("pretrain*.yaml"))
+
+
+@pytest.mark.parametrize("path", sorted({*SWEEPS.glob("*.yaml")} - {*RECIPES}), ids=lambda p: p.stem)
 def test_every_sweep_of_the_project_loads(path: Path) -> None:
     assert load_sweep(path).name == path.stem
+
+
+def test_every_recipe_of_the_project_trains_a_network_that_a_sweep_names() -> None:
+    wanted = {name for path in SWEEPS.glob("yosinski*.yaml") for name in load_sweep(path).grid.backbones}
+    assert {load_recipe(path).network for path in RECIPES} == wanted
+
+
+RECIPE = "name: mine\nbackbone: tiny\ndataset: digits\ntrain: {steps: 9, lr_drop_steps: [3]}\n"
+
+
+def test_a_recipe_reads_paths_from_its_folder_and_names_its_source(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, RECIPE), ["dataset={path: photos, half: b}", "data.root=all"])
+    assert (recipe.dataset.path, recipe.data.root) == (tmp_path / "photos", tmp_path / "all")
+    assert (recipe.network, recipe.source) == ("tiny@mine", "photos half b")
+    assert load_recipe(write(tmp_path, RECIPE)).source == "digits"
+    assert recipe.train.hparams().views == "crop"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("trian.lr=1", "unknown key in the recipe 'trian'; did you mean 'train'?"),
+        ("train.momentun=1", "unknown key in train 'momentun'; did you mean 'momentum'?"),
+        ("train.copied_lr_scale=1", "unknown key in train 'copied_lr_scale'"),
+        ("dataset={paht: x}", "unknown key in dataset 'paht'; did you mean 'path'?"),
+        ("dataset={}", "dataset needs the name of a dataset or one of of, path, torchvision, hf, parquet"),
+        ("dataset={of: a, path: b}", "images come from one place, but of and path are given"),
+        ("dataset={of: a, half: c}", "dataset.half: input should be 'a' or 'b', but got 'c'"),
+        ("dataset={of: a, test: 3}", "a source network is not tested"),
+        ("backbone=tiny@other", "backbone: string should match pattern"),
+        ("name=a/b", "name:"),
+        ("train={lr: 1}", "train.steps: this key is required"),
+        ("train.lr=0", "train.lr must be > 0, but got 0"),
+        ("checkpoint_every=0", "checkpoint_every: input should be greater than or equal to 1"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_one_line(tmp_path: Path, override: str, says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_recipe(write(tmp_path, RECIPE), [override])
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_recipe_that_is_no_mapping_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a recipe is a mapping that starts with 'name:' and 'backbone:'"):
+        load_recipe(write(tmp_path, "- a\n"))

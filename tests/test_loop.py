@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from fttune.layers import LayerSpec
 from fttune.record import CurvePoint
 from fttune.training.inputs import FeatureInputs
-from fttune.training.loop import Best, Labelled, Scores, _batches, fit, score
+from fttune.training.loop import Best, Labelled, Scores, fit, score
+from fttune.training.steps import Batches
 from fttune.training.surgery import Student
 from values import HPARAMS
 
@@ -36,7 +37,7 @@ def data(student: Student, *, noise: float = 0.0, seed: int = 0) -> Labelled:
 
 @pytest.mark.parametrize(("images", "size"), [(10, 4), (10, 10), (3, 2), (7, 1)])
 def test_each_image_comes_once_before_any_comes_again(images: int, size: int) -> None:
-    batches = list(islice(_batches(images, size, torch.Generator().manual_seed(0)), 50))
+    batches = list(islice(Batches(images, size, torch.Generator().manual_seed(0)), 50))
     assert {len(batch) for batch in batches} == {size}
     stream = torch.cat(batches).tolist()
     for start in range(0, len(stream) - images, images):

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttune.backbones import networks
 from fttune.backbones import weights as files
 from fttune.errors import UsageError, unknown
 
@@ -172,13 +173,25 @@ def rows() -> dict[str, Backbone]:
 
 
 def find(name: str) -> Backbone:
-    """The row of a backbone; UsageError with the nearest name when there is none."""
+    """The row of a backbone; UsageError with the nearest name when there is none.
+
+    BACKBONE@NAME is a backbone with the weights that `fttune pretrain` gave it. Its row can be had before it is
+    trained; only finding its weights then fails.
+    """
+    base, mark, _ = name.partition(networks.MARK)
+    if mark:
+        return _trained(name, find(base))
     if name in BACKBONES:
         return BACKBONES[name]
     known = rows()
     if name not in known:
         raise UsageError(unknown("backbone", name, known))
     return known[name]
+
+
+def listed() -> list[Backbone]:
+    """Every row, then the networks that were trained on this machine."""
+    return [*rows().values(), *(find(name) for name in networks.names())]
 
 
 def build(name: str) -> "nn.Sequential":
@@ -228,6 +241,19 @@ def weights_digest(name: str, weights: Path | None = None) -> str:
 
 def _file(row: Backbone, weights: Path | None) -> Path | None:
     return weights or (row.weights() if row.weights else None)
+
+
+def _trained(name: str, base: Backbone) -> Backbone:
+    facts = networks.provenance(name)
+    return replace(
+        base,
+        name=name,
+        image_size=facts["train"]["image_size"] if facts else base.image_size,
+        weights=networks.finder(name),
+        source=facts["source"]["dataset"] if facts else name.partition(networks.MARK)[2],
+        licence="your own",
+        about=f"{base.name}, trained here from fresh values",
+    )
 
 
 def _added(name: str, row: object) -> Backbone:

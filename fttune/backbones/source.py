@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fttune.backbones import networks
+
 SHIPPED = Path(__file__).parent / "means"
 
 
@@ -29,14 +31,14 @@ class SourceMean:
 
 
 def source_mean(backbone: str, image_size: int, resize: str) -> SourceMean | None:
-    """The mean that ships for a backbone at one input size, or None."""
-    means = read_means(SHIPPED, backbone)
+    """The mean that ships for a backbone, or lies beside a network trained here, at one input size; or None."""
+    means = read_means(_home(backbone), backbone)
     return next((mean for mean in means if (mean.image_size, mean.resize) == (image_size, resize)), None)
 
 
 def available(backbone: str) -> tuple[int, ...]:
-    """Input sizes in pixels, ascending, for which a mean of a backbone ships."""
-    return tuple(sorted({row["image_size"] for row in _facts(SHIPPED, backbone)}))
+    """Input sizes in pixels, ascending, for which a mean of a backbone is there."""
+    return tuple(sorted({row["image_size"] for row in _facts(_home(backbone), backbone)}))
 
 
 def read_means(folder: Path, backbone: str) -> list[SourceMean]:
@@ -65,6 +67,10 @@ def write_means(folder: Path, backbone: str, means: Iterable[SourceMean]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(_vectors(folder, backbone), allow_pickle=False, **arrays)
     _listing(folder, backbone).write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _home(backbone: str) -> Path:
+    return networks.folder(backbone) if networks.MARK in backbone else SHIPPED
 
 
 def _facts(folder: Path, backbone: str) -> list[dict[str, Any]]:

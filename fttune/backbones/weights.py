@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fttune.backbones import caffemodel
+from fttune.backbones import caffemodel, tensors
 from fttune.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def _digest(path: Path, size: int, modified: int) -> str:
 def _read(path: Path) -> dict[str, "Tensor"]:
     if path.suffix == caffemodel.SUFFIX:
         return caffemodel.read_caffemodel(path)
+    if path.suffix == tensors.SUFFIX:
+        return tensors.read_tensors(path)
     import torch
 
     try:

@@ -73,6 +73,21 @@ def make_split(
     return Split(train=parts[0], val=parts[1], test=SealedTest(test_rows), digest=told)
 
 
+def train_and_val(
+    *, dataset: str, classes: Sequence[str], labels: np.ndarray, keys: Sequence[str], pools: Sequence[str], val: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every image outside the official test set, if there is one: `val` of each class, the others to train on.
+
+    Rows int64, sorted. Raises DataError naming a class that has too few.
+    """
+    _, rest = _hold_out(dataset, classes, labels, keys, pools, 0)
+    for name, rows in zip(classes, rest, strict=True):
+        _check(dataset, name, len(rows), 1, val)
+    chosen = [row for rows in rest for row in rows[:val]]
+    train = [row for rows in rest for row in rows[val:]]
+    return np.sort(np.array(train, np.int64)), np.sort(np.array(chosen, np.int64))
+
+
 def non_test(
     *, labels: np.ndarray, keys: Sequence[str], pools: Sequence[str], test: int | None, maximum: int
 ) -> np.ndarray:

@@ -49,11 +49,12 @@ class ImageStore:
     def images(self, rows: np.ndarray) -> np.ndarray:
         """The images of `rows`, uint8 [len(rows), S, S, 3]: the one copy that is made of them."""
         taken = np.empty((len(rows), self.size, self.size, 3), np.uint8)
-        start = 0
-        for block in self.pixels:
-            here = (rows >= start) & (rows < start + len(block))
-            taken[here] = block[rows[here] - start]
-            start += len(block)
+        ends = np.cumsum([len(block) for block in self.pixels])
+        owner = np.searchsorted(ends, rows, side="right")
+        # A batch meets few of the thousands of blocks of a large store.
+        for number in np.unique(owner):
+            here, block = owner == number, self.pixels[number]
+            taken[here] = block[rows[here] - (ends[number] - len(block))]
         return taken
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from fttune.backbones import catalog as backbones
 from fttune.backbones.catalog import Backbone
 from fttune.backbones.source import SourceMean, available, source_mean
-from fttune.config import DatasetGrid, Sweep
+from fttune.config import DatasetEntry, DatasetGrid, Sweep
 from fttune.data import catalog as datasets
 from fttune.data.classes import too_small
 from fttune.data.dataset import Dataset
@@ -156,7 +156,7 @@ def decode(row: Dataset, size: int, resize: Resize, corrupt: Corrupt, root: Path
     )
 
 
-def dataset_row(name: str, entry: DatasetGrid, root: Path | None) -> Dataset:
+def dataset_row(name: str, entry: DatasetEntry, root: Path | None) -> Dataset:
     """The catalog row of a dataset in the grid, or one made for the images it names; under its name in the grid."""
     options = entry.options | ({"half": entry.half} if entry.half else {})
     targets = {"folder": entry.path, "torchvision": entry.torchvision, "hf": entry.hf, "parquet": entry.parquet}

@@ -3,12 +3,15 @@
 A pair's two members consume the same numbers from the same generator, so they see the same views in the same order.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fttune.data.store import ImageStore
 from fttune.data.views import drawn_fixed, drawn_view, fixed_view, normalise
 from fttune.features import Norm
 from fttune.trial import HParams
@@ -26,6 +29,15 @@ class Inputs(Protocol):
     def show(self, rows: slice) -> Tensor:
         """The centre view of each row, for evaluation."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labelled:
+    """Images (or features) with their classes int64 [N], on the same device."""
+
+    inputs: Inputs
+    labels: Tensor
+    logits: Callable[[Tensor], Tensor]  # from what `inputs` gives to logits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +60,30 @@ class ImageInputs:
 
     def _normalised(self, shown: Tensor) -> Tensor:
         return normalise(shown, self.norm.mean, self.norm.std)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredInputs:
+    """Decoded images read from the memory-mapped store batch by batch: never all of them are in memory."""
+
+    store: ImageStore
+    rows: np.ndarray  # int64 [N], into the store
+    device: torch.device
+    hparams: HParams
+    norm: Norm
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return self._read(self.rows[rows.numpy()]).draw(torch.arange(len(rows)), generator)
+
+    def show(self, rows: slice) -> Tensor:
+        return self._read(self.rows[rows]).show(slice(None))
+
+    def _read(self, rows: np.ndarray) -> ImageInputs:
+        images = torch.from_numpy(self.store.images(rows)).to(self.device)
+        return ImageInputs(images=images, hparams=self.hparams, norm=self.norm)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -10,21 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fttune.record import CurvePoint
-from fttune.training.inputs import Inputs
-from fttune.training.surgery import Student, parameter_groups
+from fttune.training.inputs import Labelled
+from fttune.training.steps import Training
+from fttune.training.surgery import Student
 from fttune.trial import HParams
 
 Report = Callable[[CurvePoint], None]
 EVAL_BATCH = 256  # images
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Labelled:
-    """Images (or features) with their classes int64 [N], on the same device."""
-
-    inputs: Inputs
-    labels: Tensor
-    logits: Callable[[Tensor], Tensor]  # from what `inputs` gives to logits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,15 +58,11 @@ def fit(student: Student, train: Labelled, val: Labelled, hparams: HParams, *, s
 
     A loss that is no longer finite ends the training: what came before it still counts.
     """
-    groups = parameter_groups(student, hparams)
-    optimiser = torch.optim.SGD(groups, momentum=hparams.momentum, weight_decay=hparams.weight_decay)
-    generator = torch.Generator().manual_seed(seed)
-    batches = _batches(len(train.labels), min(hparams.batch_size, len(train.labels)), generator)
-    best, step, clock = Best(), 0, _Clock()
-    while step < hparams.steps:
-        stop = min(step + hparams.report_every, hparams.steps)
-        loss = _steps(student, train, optimiser, batches, hparams, range(step, stop), generator)
-        step = stop
+    training = Training.begin(student, len(train.labels), hparams, seed=seed)
+    best, clock = Best(), _Clock()
+    while training.step < hparams.steps:
+        training.advance(train, min(training.step + hparams.report_every, hparams.steps))
+        loss, step = training.mean_loss(), training.step
         clock.lap("train")
         scores = score(student, val)
         best.offer(step, scores, student.trained)
@@ -87,7 +75,7 @@ def fit(student: Student, train: Labelled, val: Labelled, hparams: HParams, *, s
     return Fit(
         best_step=best.step,
         val=best.scores,
-        steps=step,
+        steps=training.step,
         train_seconds=clock.laps["train"],
         eval_seconds=clock.laps["eval"],
     )
@@ -108,41 +96,6 @@ def score(student: Student, data: Labelled) -> Scores:
         mean_class_accuracy=(hits[present] / total[present]).mean().item(),
         loss=cross_entropy(logits, data.labels).item(),
     )
-
-
-def _steps(
-    student: Student,
-    data: Labelled,
-    optimiser: torch.optim.Optimizer,
-    batches: Iterator[Tensor],
-    hparams: HParams,
-    span: range,
-    generator: torch.Generator,
-) -> float:
-    """Take the steps of `span` (counted from 0); the mean loss. Nothing waits for the device before the end."""
-    student.train()
-    total = torch.zeros((), device=data.labels.device)
-    for step in span:
-        if step in hparams.lr_drop_steps:
-            for group in optimiser.param_groups:
-                group["lr"] /= 10
-        rows = next(batches)
-        loss = cross_entropy(data.logits(data.inputs.draw(rows, generator)), data.labels[rows.to(data.labels.device)])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        total += loss.detach()
-    return total.item() / len(span)
-
-
-def _batches(images: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of exactly `size` rows, each image once before any comes again; a batch may span two rounds."""
-    rows = torch.randperm(images, generator=generator)
-    while True:
-        while len(rows) < size:
-            rows = torch.cat([rows, torch.randperm(images, generator=generator)])
-        yield rows[:size]
-        rows = rows[size:]
 
 
 def _rank(scores: Scores) -> tuple[float, float]:

@@ -1,8 +1,6 @@
 """One trial, from its values to its record, in any process: needs neither Ray nor MLflow."""
 
 import copy
-import resource
-import sys
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,8 +17,9 @@ from fttune.data.views import FIXED_VIEWS
 from fttune.features import FeatureKey, Norm, cached, features_at
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
-from fttune.training.inputs import FeatureInputs, ImageInputs, Inputs
-from fttune.training.loop import Labelled, Report, fit, score
+from fttune.training.device import device_name, own_generators, peak_memory, pick_device
+from fttune.training.inputs import FeatureInputs, ImageInputs, Inputs, Labelled
+from fttune.training.loop import Report, fit, score
 from fttune.training.surgery import Student, apply_spec
 from fttune.trial import Resize, Trial, digest, stored_size
 
@@ -35,9 +34,7 @@ def run_trial(trial: Trial, runtime: Runtime, report: Report) -> RunRecord:
     watch = _Watch()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
-        # Dropout draws from the global generator.
-        torch.manual_seed(trial.seed_for("order"))
+    with own_generators(trial.seed_for("order")):
         return _run(trial, runtime, report, watch)
 
 
@@ -76,8 +73,8 @@ def _run(trial: Trial, runtime: Runtime, report: Report, watch: "_Watch") -> Run
         train_seconds=outcome.train_seconds,
         eval_seconds=outcome.eval_seconds + watch.laps["eval"],
         images_per_second=shown / outcome.train_seconds,
-        peak_memory_mb=_peak_memory(bench.device),
-        device=_device_name(bench.device),
+        peak_memory_mb=peak_memory(bench.device),
+        device=device_name(bench.device),
     )
 
 
@@ -137,7 +134,7 @@ class _Bench:
 
 def _set_up(trial: Trial, runtime: Runtime, watch: "_Watch") -> _Bench:
     cell, hparams = trial.cell, trial.hparams
-    device = _device(runtime.device)
+    device = pick_device(runtime.device)
     store = _store(runtime.store, trial.data_digest, stored_size(hparams.image_size), hparams.resize)
     split = make_split(
         dataset=cell.dataset,
@@ -179,24 +176,6 @@ def _pretrained(backbone: str, weights: Path | None) -> nn.Sequential:
 def _store(root: Path, data: str, size: int, resize: Resize) -> ImageStore:
     """Mapped once per process; it is read-only."""
     return open_store(root=root, digest=data, size=size, resize=resize)
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(wanted)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _peak_memory(device: torch.device) -> float:
-    """Megabytes: of this trial on a GPU, of the process so far on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 class _Watch:

@@ -1,0 +1,107 @@
+"""Steps of SGD that can be stopped after any of them and taken up again, bit for bit as if they never had been."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fttune.training.inputs import Labelled
+from fttune.training.surgery import Student, parameter_groups
+from fttune.trial import HParams
+
+
+class Batches:
+    """Batches of exactly `size` rows, each image once before any comes again; a batch may span two rounds."""
+
+    def __init__(self, images: int, size: int, generator: torch.Generator) -> None:
+        self.rest = torch.empty(0, dtype=torch.int64)  # rows of this round that are still to come
+        self._images, self._size, self._generator = images, size, generator
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Tensor:
+        while len(self.rest) < self._size:
+            self.rest = torch.cat([self.rest, torch.randperm(self._images, generator=self._generator)])
+        rows, self.rest = self.rest[: self._size], self.rest[self._size :]
+        return rows
+
+
+@dataclass(kw_only=True, slots=True)
+class Training:
+    """A training under way: the student and everything else that its next step depends on."""
+
+    student: Student
+    hparams: HParams
+    optimiser: torch.optim.SGD
+    generator: torch.Generator  # of batches and views; dropout draws from torch's own
+    batches: Batches
+    total: Tensor  # sum of losses since `mean_loss` was last asked, on the device
+    step: int = 0  # taken so far
+    since: int = 0  # steps that `total` sums over
+
+    @classmethod
+    def begin(cls, student: Student, images: int, hparams: HParams, *, seed: int) -> Self:
+        """Before the first step of a training on `images` images."""
+        groups = parameter_groups(student, hparams)
+        generator = torch.Generator().manual_seed(seed)
+        return cls(
+            student=student,
+            hparams=hparams,
+            optimiser=torch.optim.SGD(groups, momentum=hparams.momentum, weight_decay=hparams.weight_decay),
+            generator=generator,
+            batches=Batches(images, min(hparams.batch_size, images), generator),
+            total=torch.zeros((), device=next(student.trained.parameters()).device),
+        )
+
+    def advance(self, data: Labelled, stop: int, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Take steps until `stop` have been taken, or fewer once `interrupted`. Nothing waits for the device."""
+        self.student.train()
+        while self.step < stop and not interrupted():
+            if self.step in self.hparams.lr_drop_steps:
+                for group in self.optimiser.param_groups:
+                    group["lr"] /= 10
+            rows = next(self.batches)
+            logits = data.logits(data.inputs.draw(rows, self.generator))
+            loss = cross_entropy(logits, data.labels[rows.to(data.labels.device)])
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            self.total += loss.detach()
+            self.step += 1
+            self.since += 1
+
+    def mean_loss(self) -> float:
+        """The mean loss of the steps since this was last asked; at least one was taken."""
+        mean = self.total.item() / self.since
+        self.total, self.since = torch.zeros_like(self.total), 0
+        return mean
+
+    def state(self) -> dict[str, Any]:
+        """What `resume` needs, as tensors and plain values; torch's own generators are part of it."""
+        cuda = torch.cuda.get_rng_state() if self.total.is_cuda else None
+        return {
+            "network": self.student.trained.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "rest": self.batches.rest.clone(),
+            "dropout": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "total": self.total,
+            "step": self.step,
+            "since": self.since,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken, in a training that was begun with the same settings."""
+        self.student.trained.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.batches.rest = state["rest"]
+        torch.set_rng_state(state["dropout"]["cpu"])
+        if self.total.is_cuda and state["dropout"]["cuda"] is not None:
+            torch.cuda.set_rng_state(state["dropout"]["cuda"])
+        self.total = state["total"].to(self.total.device)
+        self.step, self.since = state["step"], state["since"]
