@@ -98,7 +98,9 @@ class Search(Part):
 
     sampler: Literal["fixed", "shared"] = "fixed"
     settings: Count = 8  # length of the shared list, the default setting included
-    space: dict[Literal["lr", "copied_lr_scale", "weight_decay"], tuple[float, float]] = Field({"lr": (1e-3, 1e-1)})
+    space: dict[Literal["lr", "copied_lr_scale", "weight_decay"], tuple[float, float]] = Field(
+        default={"lr": (1e-3, 1e-1)}
+    )
 
     @field_validator("space")
     @classmethod
