@@ -52,10 +52,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--what", default="1000 ImageNet-1k photographs, one of each class")
+    parser.add_argument("--image-size", type=int, nargs="+", default=SIZES, metavar="PX")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     with TemporaryDirectory() as scratch:
-        means = [mean_at(options.folder, options.backbone, size, options.what, Path(scratch)) for size in SIZES]
+        means = [
+            mean_at(options.folder, options.backbone, size, options.what, Path(scratch)) for size in options.image_size
+        ]
     write_means(options.out, options.backbone, means)
 
 

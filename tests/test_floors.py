@@ -60,9 +60,11 @@ DOORS = {
     "safetensors": {"fttune/backbones/tensors.py"},
     "datasets": {"fttune/data/huggingface.py"},  # an extra
     "sklearn": {"fttune/distance/linear_svm.py"},
+    "timm": {"fttune/backbones/chain.py"},  # an extra
 }
 # What a bare machine does without: each is imported when the one thing that needs it is asked for.
 BARE_DOORS = {
+    "fttune/backbones/chain.py": {"timm"},
     "fttune/backbones/tensors.py": {"safetensors"},  # the form in which networks are kept
     "fttune/data/huggingface.py": {"datasets"},
     "fttune/data/imagenet.py": {"scipy"},  # the devkit's class table is a MATLAB file

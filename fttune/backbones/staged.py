@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from fttune.backbones.catalog import Fill
+from fttune.backbones.backbone import Fill
 from fttune.errors import UsageError
 
+_LAYER_SCALE = 1e-6  # of ConvNeXt's blocks (Liu et al. 2022), which begin as the identity
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -74,7 +75,8 @@ def initialise(stage: nn.Module, seed: int, fill: Fill | None = None) -> None:
 
     Convolutions: normal with variance 2 / fan-out (He et al. 2015), a group's fan-out where there are groups. Linear
     layers: normal(0, 0.01). Biases 0. Where the backbone has values of its own, `fill` takes the place of these.
-    Normalisation: scale 1, shift 0, running statistics reset. UsageError for any other layer with parameters.
+    Normalisation: scale 1, shift 0, running statistics reset. Layer scale: 1e-6. UsageError for any other layer with
+    parameters.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in stage.modules():
@@ -85,6 +87,8 @@ def initialise(stage: nn.Module, seed: int, fill: Fill | None = None) -> None:
             _draw(module, fill or Fill(std=0.01), generator)
         elif isinstance(module, _NORMS):
             _reset(module)
+        elif set(dict(module.named_parameters(recurse=False))) == {"layer_scale"}:
+            module.get_parameter("layer_scale").fill_(_LAYER_SCALE)
         elif any(True for _ in module.parameters(recurse=False)):
             raise UsageError(
                 f"no rule to initialise {type(module).__name__}: a new layer is made of convolutions, linear layers"

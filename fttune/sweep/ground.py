@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fttune.backbones import catalog as backbones
-from fttune.backbones.catalog import Backbone
+from fttune.backbones.backbone import Backbone
 from fttune.backbones.source import SourceMean, available, source_mean
 from fttune.config import DatasetEntry, DatasetGrid, Sweep
 from fttune.data import catalog as datasets

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from fttune.backbones.catalog import Fill
+from fttune.backbones.backbone import Fill
 from fttune.backbones.staged import initialise, replace_classifier
 from fttune.layers import LayerSpec
 from fttune.trial import BatchNorm, Biases, Dropout, HParams, seed_from
