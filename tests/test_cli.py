@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from fttune.backbones.catalog import BACKBONES
 from images import make_folder
 from layouts import cub200
+from stores import wait_until
 from test_sweep import fttune, write_sweep
 
 
@@ -226,3 +228,21 @@ def test_a_grid_is_counted_where_its_images_and_weights_are_not(tmp_path: Path) 
     assert "no weights of alexnet at" in plan["absent_weights"][0]
     assert plan["store_bytes"] == (6_700 + 16_000) * 74 * 74 * 3
     assert "no weights of alexnet" in refused("run", tmp_path / "far.yaml")
+
+
+def test_preparing_can_be_interrupted_and_goes_on(tmp_path: Path) -> None:
+    make_folder(tmp_path / "photos", classes=6, images=150, side=300)
+    words = [sys.executable, "-m", "fttune.cli", "prepare", str(tmp_path / "photos"), "--json"]
+    store = tmp_path / "store"
+    environment = {**os.environ, "FTTUNE_STORE": str(store)}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    journal = lambda: next(store.glob("*.journal"), None)  # noqa: E731
+    wait_until(lambda: (path := journal()) is not None and path.read_text().count("\n") > 1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (130, "")
+    assert err == "interrupted; what is decoded is kept, and the same command goes on\n"
+    assert journal() is not None
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["decoded images"] == 900
+    assert journal() is None

@@ -40,13 +40,21 @@ def test_what_was_written_is_read_back(error: bool, tmp_path: Path) -> None:
     assert read_means(tmp_path / "new", "other") == []
 
 
-def test_what_ships_for_lite0_is_of_its_weights() -> None:
-    assert available(LITE0) == (64, 96, 128, 160, 192, 224)
-    for size in available(LITE0):
-        shipped = source_mean(LITE0, size, "crop")
+SIZES = {
+    "efficientnet_lite0": (64, 96, 128, 160, 192, 224),
+    "efficientnet_lite1": (128, 224, 240),
+    "efficientnet_lite2": (128, 224, 260),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_what_ships_for_a_backbone_is_of_its_weights(name: str) -> None:
+    assert available(name) == SIZES[name]
+    for size in available(name):
+        shipped = source_mean(name, size, "crop")
         assert shipped is not None
-        assert (shipped.images, shipped.source) == (1000, catalog.find(LITE0).source)
-        assert shipped.weights_digest == catalog.weights_digest(LITE0)
+        assert (shipped.images, shipped.source) == (1000, catalog.find(name).source)
+        assert shipped.weights_digest == catalog.weights_digest(name)
         assert "random halves" in shipped.provenance
         assert shipped.standard_error is not None
         assert shipped.vector.shape == shipped.standard_error.shape == (1280,)

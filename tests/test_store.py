@@ -2,13 +2,16 @@
 
 import io
 import os
-import signal
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from fttune.data.decode import CorruptImageError, decode
@@ -105,7 +108,7 @@ def test_corrupt_images_are_named_and_counted(photos: Path, root: Path) -> None:
         built(photos, root)
     assert "5 corrupt images: c0/cut.png, c1/bad0.jpg, c1/bad1.jpg and 2 more" in str(error.value)
     assert "data.corrupt: skip" in str(error.value)
-    assert not list(root.glob("*.arrow"))
+    assert not list(root.glob("*.arrows"))
     store = built(photos, root, corrupt="skip")
     assert len(store.skipped) == 5
     assert len(store.labels) == 36
@@ -153,31 +156,138 @@ def test_processes_that_build_at_once_do_the_work_once(photos: Path, root: Path)
     assert sorted(count for _, count in last) == ["0", "0", "1"]
 
 
-def test_a_killed_build_leaves_no_store_and_the_next_one_cleans_up(photos: Path, root: Path) -> None:
-    process = start(photos, root, 60)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "decoding\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert list(root.glob(".*.tmp"))
-    assert not list(root.glob("*.arrow"))
-    assert len(built(photos, root).labels) == 36
-    assert not list(root.glob(".*.tmp"))
+# Chunks of eight images; every image that is read is told of, and the process dies or goes on after some chunks.
+CAREFUL = """
+import os, resource, signal, sys
+from pathlib import Path
+from fttune.data import store
+from fttune.data.readers import FolderSource
+store._CHUNK = 8
+photos, root, after, room, corrupt = sys.argv[1:]
+class Telling(FolderSource):
+    def read(self, ref):
+        os.write(1, ref.key.encode() + b" ")  # in one piece, whatever other threads write
+        return super().read(ref)
+def progress(done, total):
+    if after and done >= int(after):
+        os.kill(os.getpid(), signal.SIGKILL)
+if room:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
+source = Telling(Path(photos))
+store.build(source, name="m", size=32, resize="crop", root=Path(root), corrupt=corrupt, progress=progress)
+"""
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(photos: Path, root: Path) -> None:
-    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
-    code += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n" + BUILD
-    words = [sys.executable, "-c", code, str(photos), str(root), "0"]
-    told = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert "StoreError: no room left in" in told.stderr
-    assert not list(root.glob("*.arrow"))
-    assert not list(root.glob(".*.tmp"))
+def reads(photos: Path, root: Path, *, after: str = "", room: str = "", corrupt: str = "refuse") -> list[str]:
+    """The images that a process reads which builds the store until it dies."""
+    words = [sys.executable, "-c", CAREFUL, str(photos), str(root), after, room, corrupt]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode in ((-9,) if after else (0, 1)), done.stderr
+    assert not room or "StoreError: no room left in" in done.stderr
+    return done.stdout.split()
+
+
+def outcome(root: Path) -> dict[str, bytes]:
+    """Every file of a finished store; what names the source by inode is told by its content alone."""
+    return {path.name: path.read_bytes() for path in root.iterdir() if not path.name.endswith(".lock")}
+
+
+def test_a_killed_build_is_taken_up_where_it_died(photos: Path, root: Path, tmp_path: Path) -> None:
+    keys = [ref.key for ref in FolderSource(photos).images]
+    assert sorted(reads(photos, root, after="16")) == sorted(keys[:16])
+    assert not list(root.glob("*.arrows"))
+    told: list[int] = []
+    assert sorted(reads(photos, root, after="24")) == sorted(keys[16:24])
+    assert sorted(reads(photos, root)) == sorted(keys[24:])
+    assert sorted(reads(photos, tmp_path / "whole")) == sorted(keys)
+    assert outcome(root) == outcome(tmp_path / "whole")
+    assert built(photos, root, progress=lambda done, total: told.append(done)).keys == tuple(keys)
+    assert told == []
+
+
+def test_progress_goes_on_from_what_was_done(photos: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fttune.data.store._CHUNK", 8)
+    reads(photos, root, after="16")
+    told: list[tuple[int, int]] = []
+    build(FolderSource(photos), name="m", size=SIZE, resize="crop", root=root, progress=lambda *done: told.append(done))
+    assert told == [(16, 36), (24, 36), (32, 36), (36, 36)]
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_decoded(photos: Path, root: Path, tmp_path: Path) -> None:
+    # Two chunks of 8 x 32 x 32 x 3 bytes fit.
+    assert len(reads(photos, root, room="60000")) == 24
+    assert not list(root.glob("*.arrows"))
+    assert len(reads(photos, root)) == 36 - 16
+    reads(photos, tmp_path / "whole")
+    assert outcome(root) == outcome(tmp_path / "whole")
+
+
+def test_a_source_that_changed_since_is_decoded_anew(photos: Path, root: Path) -> None:
+    reads(photos, root, after="16")
+    Image.new("RGB", (40, 40), "red").save(photos / "c0" / "000.png")
+    assert len(reads(photos, root)) == 36
+    assert not [path for path in root.iterdir() if path.suffix in (".part", ".journal")]
+
+
+def test_what_was_met_before_the_interruption_still_counts(photos: Path, root: Path, tmp_path: Path) -> None:
+    (photos / "c0" / "005.png").write_bytes(b"no image")
+    (photos / "c2" / "003.png").write_bytes(b"no image")
+    (photos / "c2" / "zz.png").write_bytes((photos / "c0" / "000.png").read_bytes())
+    reads(photos, root, after="16", corrupt="skip")
+    reads(photos, root, corrupt="skip")
+    store = build(FolderSource(photos), name="m", size=SIZE, resize="crop", root=root, corrupt="skip")
+    assert store.skipped == ("c0/005.png", "c2/003.png")
+    assert store.copies == ("c2/zz.png",)
+    (photos / "c2" / "zz.png").unlink()
+    reads(photos, tmp_path / "refused", after="16")
+    with pytest.raises(DataError, match=r"2 corrupt images: c0/005.png, c2/003.png"):
+        build(FolderSource(photos), name="m", size=SIZE, resize="crop", root=tmp_path / "refused")
+    assert not list((tmp_path / "refused").glob("building-*"))
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, bytes]]:
+    """Images, a store that was killed after four of five chunks, and what it would have become."""
+    base = tmp_path_factory.mktemp("halfway")
+    photos = make_folder(base / "photos")
+    reads(photos, base / "killed", after="32")
+    reads(photos, base / "whole")
+    return photos, base / "killed", outcome(base / "whole")
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_whatever_is_lost_of_an_unfinished_store_the_finished_one_is_the_same(
+    data: st.DataObject, halfway: tuple[Path, Path, dict[str, bytes]]
+) -> None:
+    photos, killed, whole = halfway
+    with TemporaryDirectory() as folder:
+        root = Path(folder) / "store"
+        shutil.copytree(killed, root)
+        path = next(root.glob(data.draw(st.sampled_from(["*.part", "*.journal"]))))
+        os.truncate(path, data.draw(st.integers(0, path.stat().st_size)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fttune.data.store._CHUNK", 8)
+            build(FolderSource(photos), name="m", size=SIZE, resize="crop", root=root)
+        assert outcome(root) == whole
+
+
+def test_two_folders_alike_in_names_sizes_and_times_are_two_sources(tmp_path: Path, root: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for place, folder in enumerate(folders):
+        for label in ("a", "b"):
+            (folder / label).mkdir(parents=True)
+            path = folder / label / "1.ppm"
+            Image.new("RGB", (8, 8), (place * 90, 7, ord(label))).save(path)
+            os.utime(path, (1, 1))
+    first, second = (built(folder, root) for folder in folders)
+    assert first.digest != second.digest
 
 
 def test_a_damaged_store_is_found_out_and_built_again(photos: Path, root: Path) -> None:
     store = built(photos, root)
-    path = next(root.glob("*.arrow"))
+    path = next(root.glob("*.arrows"))
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(StoreError, match="damaged"):
         open_store(root=root, digest=store.digest, size=SIZE, resize="crop")

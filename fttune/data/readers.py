@@ -85,7 +85,7 @@ class FolderSource:
         )
 
     def fingerprint(self) -> str:
-        told = hashlib.sha256("\n".join(self.classes).encode())
+        told = hashlib.sha256("\n".join((str(self.path.resolve()), *self.classes)).encode())
         for ref in self.images:
             told.update(f"\n{ref.key}\0{stamp(self.path / ref.key)}".encode())
         return told.hexdigest()
@@ -111,4 +111,5 @@ def stamp(path: Path) -> str:
     except OSError:
         # A broken link, say: reading it will fail too, and name it.
         return "unreadable"
-    return f"{status.st_size}\0{status.st_mtime_ns}"
+    # Files out of one archive may be alike in name, size and time; no two have an inode and a time of change in common.
+    return f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\0{status.st_ctime_ns}"

@@ -6,17 +6,17 @@ index remembers the digest of a source by its fingerprint, so that an unchanged 
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from fttune.data.decode import CorruptImageError, decode
+from fttune.data.journal import Note, Partial
 from fttune.data.readers import ImageRef, Source
 from fttune.errors import DataError, StoreError
 from fttune.files import locked, replacing, writing
@@ -28,6 +28,7 @@ Corrupt = Literal["refuse", "skip"]
 Progress = Callable[[int, int], None]  # images done, images in all
 
 _CHUNK = 256  # images decoded and written at once
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # of Arrow's streaming format
 _NAMED = 3  # corrupt images named in an error
 
 
@@ -71,17 +72,27 @@ def build(
 ) -> ImageStore:
     """The store of a source: opened if it is there and the source unchanged, decoded otherwise.
 
-    Processes that ask at once do the work once. Raises DataError for corrupt images (unless skipped), for an image that
-    stands in two classes, and where `root` cannot be written; StoreError where there is no room.
+    Processes that ask at once do the work once; what a killed one has decoded is not decoded again. Raises DataError
+    for corrupt images (unless skipped), for an image that stands in two classes, and where `root` cannot be written;
+    StoreError where there is no room.
     """
     entry = _entry(source, corrupt)
-    with writing(root), locked(root / f"{entry}-{size}-{resize}"):
+    # The stem is the dataset's, not its content's: what was decoded of a source that has changed since is dropped.
+    stem = root / f"building-{digest_of([name, size, resize, corrupt])[:16]}"
+    with writing(root), locked(root / f"{entry}-{size}-{resize}"), locked(stem):
         found = find_built(source, size=size, resize=resize, root=root, corrupt=corrupt)
         if found is not None:
             return found
-        content = _decode_all(source, name, root / f"{entry}-{size}-{resize}", size, resize, corrupt, dropped, progress)
-        with replacing(root / f"{entry}.json") as temporary:
-            temporary.write_text(json.dumps({"digest": content}))
+        terms = {"entry": entry, "size": size, "resize": resize, "chunk": _CHUNK}
+        with Partial(stem, terms=terms, head=_schema(size).serialize().to_pybytes()) as partial:
+            census = _Census(source=source)
+            try:
+                _decode_all(census, partial, size, resize, corrupt, progress)
+                _check(census, name, corrupt)
+            except DataError:
+                partial.remove()
+                raise
+            content = _publish(census, partial, root, entry, size, resize, dropped)
     return open_store(root=root, digest=content, size=size, resize=resize)
 
 
@@ -110,7 +121,7 @@ def open_store(*, root: Path, digest: str, size: int, resize: Resize) -> ImageSt
     """Map the store of known content; StoreError when it is not there or damaged."""
     path = root / _file(digest, size, resize)
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
         facts = json.loads(path.with_suffix(".json").read_text())
         return ImageStore(
             digest=facts["digest"],
@@ -136,7 +147,7 @@ def _entry(source: Source, corrupt: Corrupt) -> str:
 
 
 def _file(digest: str, size: int, resize: Resize) -> str:
-    return f"{digest[:16]}-{size}-{resize}.arrow"
+    return f"{digest[:16]}-{size}-{resize}.arrows"
 
 
 def _view(chunk: pa.FixedSizeBinaryArray, size: int) -> np.ndarray:
@@ -169,6 +180,36 @@ class _Census:
         self.copies.append(ref.key)
         return False
 
+    def take(
+        self, chunk: Iterable[tuple[ImageRef, tuple[str, np.ndarray | None]]], corrupt: Corrupt
+    ) -> tuple[list[ImageRef], list[np.ndarray], Note]:
+        """The images of a chunk that enter the store, and what to note of it."""
+        before = {name: len(values) for name, values in self._lists.items()}
+        rows: list[ImageRef] = []
+        images: list[np.ndarray] = []
+        count = 0
+        for ref, (sha, image) in chunk:
+            count += 1
+            if image is None:
+                self.skipped.append(ref.key)
+            elif self.admit(ref, sha, corrupt):
+                rows.append(ref)
+                images.append(image)
+        return rows, images, {"images": count} | {name: values[before[name] :] for name, values in self._lists.items()}
+
+    def recall(self, note: Note) -> int:
+        """Take over what an earlier process noted of a chunk; the images of the source that it went through."""
+        self.skipped += note["skipped"]
+        self.copies += note["copies"]
+        for key, label, pool, sha in note["kept"]:
+            self.kept.append((key, label, pool, sha))
+            self.seen[sha] = ImageRef(key=key, label=label, pool=pool)
+        return note["images"]
+
+    @property
+    def _lists(self) -> dict[str, list[Any]]:
+        return {"skipped": self.skipped, "copies": self.copies, "kept": self.kept}
+
     @property
     def facts(self) -> dict[str, object]:
         content = {"classes": self.source.classes, "images": sorted(self.kept)}
@@ -181,28 +222,34 @@ class _Census:
 
 
 def _decode_all(
-    source: Source,
-    name: str,
-    stem: Path,
-    size: int,
-    resize: Resize,
-    corrupt: Corrupt,
-    dropped: Sequence[str],
-    progress: Progress | None,
+    census: _Census, partial: Partial, size: int, resize: Resize, corrupt: Corrupt, progress: Progress | None
+) -> None:
+    """Append what is not decoded yet, chunk by chunk, in the order of the source."""
+    refs = census.source.images
+    done = sum(map(census.recall, partial.take_up()))
+    if done and progress:
+        progress(done, len(refs))
+    with ThreadPoolExecutor(cores()) as pool:
+        for start in range(done, len(refs), _CHUNK):
+            chunk = refs[start : start + _CHUNK]
+            read = pool.map(lambda ref: _read(census.source, ref, size, resize), chunk)
+            rows, images, note = census.take(zip(chunk, read, strict=True), corrupt)
+            content = pa.record_batch(_columns(rows, images, size), schema=_schema(size)).serialize() if rows else b""
+            partial.append(bytes(content), note)
+            if progress:
+                progress(start + len(chunk), len(refs))
+
+
+def _publish(
+    census: _Census, partial: Partial, root: Path, entry: str, size: int, resize: Resize, dropped: Sequence[str]
 ) -> str:
-    """Write the store of a source and give its digest. The caller holds the lock of `stem`."""
-    census = _Census(source=source)
-    temporary = stem.with_name(f".{stem.name}.{os.getpid()}.tmp")
-    try:
-        _write(temporary, _decoded(census, size, resize, corrupt, progress), size)
-        _check(census, name, corrupt)
-        facts = census.facts | {"dropped": list(dropped)}
-        path = stem.with_name(_file(str(facts["digest"]), size, resize))
-        with replacing(path.with_suffix(".json")) as listing:
-            listing.write_text(json.dumps(facts))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Make what was decoded the store, its facts and its place in the index first; the digest."""
+    facts = census.facts | {"dropped": list(dropped)}
+    path = root / _file(str(facts["digest"]), size, resize)
+    for file, content in ((path.with_suffix(".json"), facts), (root / f"{entry}.json", {"digest": facts["digest"]})):
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps(content))
+    partial.finish(_END_OF_STREAM, path)
     return str(facts["digest"])
 
 
@@ -218,28 +265,6 @@ def _check(census: _Census, name: str, corrupt: Corrupt) -> None:
         raise DataError(f"dataset '{name}' holds no image that can be decoded")
 
 
-def _decoded(
-    census: _Census, size: int, resize: Resize, corrupt: Corrupt, progress: Progress | None
-) -> Iterator[tuple[list[ImageRef], list[np.ndarray]]]:
-    """Chunks of images that enter the store, in the order of the source; decoding uses every core."""
-    refs = census.source.images
-    with ThreadPoolExecutor(cores()) as pool:
-        for start in range(0, len(refs), _CHUNK):
-            chunk = refs[start : start + _CHUNK]
-            rows: list[ImageRef] = []
-            images: list[np.ndarray] = []
-            read = pool.map(lambda ref: _read(census.source, ref, size, resize), chunk)
-            for ref, (sha, image) in zip(chunk, read, strict=True):
-                if image is None:
-                    census.skipped.append(ref.key)
-                elif census.admit(ref, sha, corrupt):
-                    rows.append(ref)
-                    images.append(image)
-            if progress:
-                progress(start + len(chunk), len(refs))
-            yield rows, images
-
-
 def _read(source: Source, ref: ImageRef, size: int, resize: Resize) -> tuple[str, np.ndarray | None]:
     """SHA-256 of the bytes, and the pixels; None where they cannot be read or decoded."""
     try:
@@ -249,18 +274,13 @@ def _read(source: Source, ref: ImageRef, size: int, resize: Resize) -> tuple[str
         return "", None
 
 
-def _write(path: Path, chunks: Iterator[tuple[list[ImageRef], list[np.ndarray]]], size: int) -> None:
+def _schema(size: int) -> pa.Schema:
     image = pa.binary(size * size * 3)
-    schema = pa.schema([("image", image), ("label", pa.int64()), ("key", pa.string()), ("pool", pa.string())])
-    with path.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
-        for refs, images in chunks:
-            if refs:
-                writer.write_batch(pa.record_batch(_columns(refs, images, image), schema=schema))
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
+    return pa.schema([("image", image), ("label", pa.int64()), ("key", pa.string()), ("pool", pa.string())])
 
 
-def _columns(refs: Sequence[ImageRef], images: Sequence[np.ndarray], kind: pa.DataType) -> list[pa.Array]:
+def _columns(refs: Sequence[ImageRef], images: Sequence[np.ndarray], size: int) -> list[pa.Array]:
+    kind = _schema(size).field("image").type
     pixels = pa.FixedSizeBinaryArray.from_buffers(kind, len(images), [None, pa.py_buffer(np.stack(images))])
     return [
         pixels,
