@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttune.analysis.report import Report, analyse, summary, write_report
+from fttune.analysis.report import Report, Wanted, analyse, summary, write_report
 from fttune.config import Sweep
 from fttune.plan import Plan, pending
 from fttune.record import RunRecord
@@ -198,6 +198,7 @@ def _report(sweep: Sweep, ground: Ground, tracker: Tracker, out: Path | None) ->
         image_edges=sweep.analysis.image_bands,
         distance_edges=sweep.analysis.distance_bands,
         confidence=sweep.analysis.confidence,
+        wanted=[_cell(trial) for trial in ground.trials],
     )
     write_report(report, folder)
     tracker.log_report(sweep.name, folder)
@@ -213,6 +214,11 @@ def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, 
     return print(
         f"MLflow: uv run mlflow ui --backend-store-uri {tracker.uri}   (experiment {sweep.tracking.experiment})"
     )
+
+
+def _cell(trial: Trial) -> Wanted:
+    cell = trial.cell
+    return cell.dataset, cell.images_per_class, cell.backbone, str(cell.spec), trial.seed
 
 
 def _sides(trials: Sequence[Trial]) -> str:

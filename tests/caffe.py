@@ -43,12 +43,16 @@ def caffemodel(layers: Layers, form: Form = "v1") -> bytes:
 
 
 def caffenet(seed: int = 0) -> Layers:
-    """Made weights of the whole network, the same for every call."""
+    """Made weights of the whole network, the same for every call: random features of a trained network's size.
+
+    Drawn so that every layer passes on what it is given (He et al. 2015), pixels brought from a hundred to one first.
+    """
     rng = np.random.default_rng(seed)
-    return {
-        name: (rng.standard_normal(shape, np.float32) * np.float32(std), np.full(shape[0], bias, np.float32))
-        for name, (shape, std, bias) in CAFFENET.items()
-    }
+    layers = {}
+    for name, (shape, _, _) in CAFFENET.items():
+        std = np.sqrt(2 / np.prod(shape[1:])) / (100 if name == "conv1" else 1)
+        layers[name] = (rng.standard_normal(shape, np.float32) * np.float32(std), np.zeros(shape[0], np.float32))
+    return layers
 
 
 def blob(values: np.ndarray, form: Form) -> bytes:

@@ -113,7 +113,7 @@ def test_new_layers_start_from_caffe_s_fillers(net: nn.Sequential) -> None:
         weight = next(value for key, value in values.items() if key.endswith("weight"))
         if int(name[-1]) > 3:
             assert weight.std().item() == pytest.approx(std, rel=0.05), name
-        assert all((value == bias).all() for key, value in values.items() if key.endswith("bias")), name
+            assert all((value == bias).all() for key, value in values.items() if key.endswith("bias")), name
 
 
 def test_fresh_values_are_caffe_s_too() -> None:

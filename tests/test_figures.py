@@ -9,17 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constructed import make_distance, make_run
-from fttune.analysis.figures import (
-    FIGURES,
-    Evidence,
-    accuracy_data,
-    copying_data,
-    draw_ratios,
-    ratio_ticks,
-    rendered,
-    spaced_ticks,
-    tuning_data,
-)
+from fttune.analysis.figure_data import Evidence, accuracy_data, copying_data, tuning_data
+from fttune.analysis.figures import FIGURES, draw_ratios, ratio_ticks, rendered, spaced_ticks
 from fttune.analysis.ratios import distances_of
 from fttune.analysis.select import select
 from fttune.record import RunRecord
@@ -95,14 +86,14 @@ def test_figure_3_has_every_result_of_every_backbone_once() -> None:
 
 @pytest.mark.parametrize("name", sorted(FIGURES))
 def test_a_figure_without_runs_says_so(name: str) -> None:
-    texts = [text.get_text() for axis in FIGURES[name][1](EMPTY).axes for text in [*axis.texts, axis.title]]
+    texts = [text.get_text() for axis in FIGURES[name].drawn(EMPTY).axes for text in [*axis.texts, axis.title]]
     assert "no pairs" in texts or "no results" in texts
 
 
 @pytest.mark.parametrize("name", sorted(FIGURES))
 @pytest.mark.parametrize("found", [EMPTY, ONE, SMALL, LARGE], ids=["empty", "one", "small", "large"])
 def test_no_label_touches_another_or_leaves_the_figure(name: str, found: Evidence) -> None:
-    figure = FIGURES[name][1](found)
+    figure = FIGURES[name].drawn(found)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rendered(figure, "png")
@@ -121,7 +112,7 @@ def test_no_label_touches_another_or_leaves_the_figure(name: str, found: Evidenc
 
 @pytest.mark.parametrize("name", sorted(FIGURES))
 def test_equal_runs_give_equal_figures(name: str) -> None:
-    draw = FIGURES[name][1]
+    draw = FIGURES[name].drawn
     assert rendered(draw(SMALL), "svg") == rendered(draw(SMALL), "svg")
 
 

@@ -5,14 +5,18 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from constructed import make_distance, make_pairs_of_runs, make_run
+from fttune.analysis.figures import FIGURES
 from fttune.analysis.report import Report, analyse, notes, summary, write_report
 from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import read_parquet
 
-FILES = {f"fig{n}.{form}" for n in (1, 2, 3) for form in ("png", "svg")}
+FILES = {f"fig{n}.{form}" for n in (1, 2, 3) for form in ("png", "svg", "json")}
+FILES |= {f"table{n}.{form}" for n in (1, 2, 3) for form in ("md", "json")}
 FILES |= {"table.md", "table.json", "runs.parquet", "distances.parquet", "report.html"}
 
 
@@ -50,6 +54,46 @@ def test_every_number_of_the_table_leads_to_its_runs(tmp_path: Path) -> None:
     assert {pair[side] for pair in pairs for side in ("numerator_id", "denominator_id")} < ids
     assert document["seconds"]["tune"]["trials"] == 12
     assert "24 runs, 4 pairs, 0 flagged (near chance or 0) and left out." in document["notes"]
+
+
+def test_what_was_asked_for_and_is_not_there_is_listed(tmp_path: Path) -> None:
+    runs = grid()
+    wanted = [(r.dataset, r.images_per_class, r.backbone, r.spec, r.seed) for r in runs]
+    lost, failed = runs[0], replace(runs[1], status="failed", error="out of memory")
+    report = analyse(
+        [failed, *runs[2:]], DISTANCES, name="small", image_edges=(21, 100), distance_edges=(0.2, 0.4),
+        confidence=0.95, wanted=wanted,
+    )  # fmt: skip
+    assert sorted(report.missing) == sorted(
+        [f"a/5 net {lost.spec} s0: no run", f"a/5 net {failed.spec} s0: failed: out of memory"]
+    )
+    write_report(report, tmp_path)
+    assert "Asked for and not there: 2 cells and seeds." in (tmp_path / "table.md").read_text()
+    for figure in ("fig1", "fig2", "fig3"):
+        facts = json.loads((tmp_path / f"{figure}.json").read_text())
+        assert (facts["runs"], facts["missing"]) == (22, 2)
+        assert "22 results, 2 of the grid missing" in (tmp_path / "report.html").read_text()
+    assert make_report(runs, DISTANCES).missing == ()
+
+
+def points(figure: Any) -> list[list[tuple[float, float]]]:
+    """Every marker that a figure shows, panel by panel."""
+    return [
+        sorted((x, y) for line in axis.lines if line.get_linestyle() == "None" for x, y in line.get_xydata())
+        for axis in figure.axes
+    ]
+
+
+def test_the_numbers_of_a_figure_are_those_that_are_drawn(tmp_path: Path) -> None:
+    report = make_report(grid(), DISTANCES)
+    write_report(report, tmp_path)
+    for name, row in FIGURES.items():
+        panels = json.loads((tmp_path / f"{name}.json").read_text())["panels"]
+        told = [sorted(zip(panel["x"], panel["y"], strict=True)) for panel in panels]
+        drawn = points(row.drawn(report.evidence))
+        if name == "fig3":  # several curves in each panel
+            told, drawn = [sorted(chain(*told))], [sorted(chain(*drawn))]
+        assert drawn == told
 
 
 class _Page(HTMLParser):
@@ -165,3 +209,4 @@ def test_backbones_that_share_a_box_are_named() -> None:
 def test_no_runs_at_all_still_make_a_report(tmp_path: Path) -> None:
     write_report(make_report([], []), tmp_path)
     assert "No evidence" in (tmp_path / "table.md").read_text()
+    assert "No runs." in (tmp_path / "table1.md").read_text()

@@ -1,12 +1,14 @@
 """Val selects, test is reported, and seeds are averaged before anything is chosen."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from constructed import make_run
+from fttune.analysis.ratios import tune_to_freeze
 from fttune.analysis.select import select
 from fttune.errors import StoreError
 from fttune.record import RunRecord
@@ -63,3 +65,10 @@ def test_other_conditions_are_other_cells() -> None:
     runs = [make_run("tune", 0.5), make_run("tune", 0.6, steps=99), make_run("tune", 0.7, views="crop")]
     assert len(select(runs)) == 3
     assert {r.tried for r in select(runs)} == {1}
+
+
+@pytest.mark.parametrize("change", [{"biases": "caffe"}, {"dropout": "all"}, {"bn": "batch"}, {"steps": 7}])
+def test_runs_of_other_rules_are_no_pair(change: dict[str, Any]) -> None:
+    runs = [make_run("tune", 0.5), replace(make_run("freeze", 0.4), **change)]
+    assert tune_to_freeze(select(runs), {}).pairs == ()
+    assert len(tune_to_freeze(select([replace(run, **change) for run in runs]), {}).pairs) == 1

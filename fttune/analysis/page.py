@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from fttune.analysis.sheet import Sheet
+
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8882; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
@@ -24,14 +26,15 @@ code { font-size: .9em; overflow-wrap: anywhere; }
 _BANDS = ("L", "M", "H")
 
 
-def render_page(document: Mapping[str, Any], figures: Mapping[str, tuple[str, str]]) -> str:
-    """A page from a report's document, and for each figure its caption and its SVG."""
+def render_page(document: Mapping[str, Any], figures: Mapping[str, tuple[str, str]], sheets: Sequence[Sheet]) -> str:
+    """A page from a report's document, for each figure its caption and its SVG, and the tables."""
     name = escape(document["name"])
     body = [
         f"<h1>Freeze or tune: {name}</h1>",
         _recommendations(document),
         *(f"<p>{escape(line)}</p>" for line in document["notes"]),
         *(_figure(caption, svg) for caption, svg in figures.values()),
+        *(sheet.html() for sheet in sheets),
         "<h2>The pairs behind each box</h2>",
         *(_pairs(_title(box), box["pairs"]) for box in document["boxes"] if box["pairs"]),
         _pairs("Distance not measured, so in no box", document["unplaced_pairs"]),
@@ -40,9 +43,8 @@ def render_page(document: Mapping[str, Any], figures: Mapping[str, tuple[str, st
             _pairs(f"{d['mode']}: top {d['top']} new / top {d['random_top']} new", d["pairs"])
             for d in document["copying"]
         ),
-        "<h2>Distances from the source</h2>",
-        _table(_DISTANCE, document["distances"]),
         _lines("Runs without a fair partner", document["unpaired"]),
+        _lines("Asked for and not there", document["missing"]),
         _lines("Failed trials", [f"{row['trial_id']}: {row['error']}" for row in document["failed"]]),
         "<h2>What it cost</h2>",
         _table(_COST, [{"mode": mode, **row} for mode, row in document["seconds"].items()]),
@@ -56,7 +58,6 @@ def render_page(document: Mapping[str, Any], figures: Mapping[str, tuple[str, st
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(body) + "\n</body></html>\n"
 
 
-_DISTANCE = ("dataset", "backbone", "source", "metric", "value", "low", "high", "images", "source_images", "image_size")
 _COST = ("mode", "trials", "seconds", "data_seconds", "feature_seconds", "train_seconds", "eval_seconds")
 _PAIR = (
     "dataset",

@@ -6,15 +6,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fttune.analysis.figures import FIGURES, Evidence, rendered
+from fttune.analysis.figure_data import Evidence
+from fttune.analysis.figures import FIGURES, behind, rendered
 from fttune.analysis.page import render_page
 from fttune.analysis.published import published_verdict
 from fttune.analysis.ratios import DepthPairing, Pair, Pairing, compare_depths, distances_of, tune_to_freeze
 from fttune.analysis.recommend import Box, Table, markdown, recommend
 from fttune.analysis.select import select
+from fttune.analysis.tables import TABLES
 from fttune.files import replacing, writing
 from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import write_parquet
+
+Wanted = tuple[str, int, str, str, int]  # dataset, images per class, backbone, spec, seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +31,7 @@ class Report:
     pairing: Pairing  # tuned against frozen, one new layer: what the table and Fig. 2 rest on
     copying: tuple[DepthPairing, ...]  # few new layers against more, within a mode: what Fig. 1 rests on
     table: Table
+    missing: tuple[str, ...] = ()  # a line for each cell and seed that was asked for and has no finished run
 
     @property
     def document(self) -> dict[str, Any]:
@@ -44,11 +49,22 @@ class Report:
             "unplaced_pairs": [_pair(pair) for pair in self.pairing.pairs if pair.distance is None],
             "copying": [_copying(depths) for depths in self.copying],
             "unpaired": self.unpaired,
+            "missing": self.missing,
             "distances": [asdict(record) for record in self.distances],
             "failed": [{"trial_id": r.trial_id, "error": r.error} for r in self.records if r.status == "failed"],
             "seconds": seconds_by_mode(self.records),
             "provenance": provenance(self.records),
         }
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the figures are drawn from."""
+        return Evidence(
+            results=select(self.records),
+            distances=distances_of(self.distances),
+            large=self.table.image_edges[1],
+            missing=len(self.missing),
+        )
 
     @property
     def unpaired(self) -> tuple[str, ...]:
@@ -65,6 +81,7 @@ class Report:
             "pairs": len(self.pairing.pairs),
             "flagged": flagged,
             "unpaired": len(self.unpaired),
+            "missing": len(self.missing),
         }
 
 
@@ -76,8 +93,9 @@ def analyse(
     image_edges: tuple[float, float],
     distance_edges: tuple[float, float],
     confidence: float,
+    wanted: Sequence[Wanted] = (),
 ) -> Report:
-    """From records to the table."""
+    """From records to the table; `wanted`, the cells and seeds asked for, lets it tell what is missing."""
     results, known = select(records), distances_of(distances)
     pairing = tune_to_freeze(results, known)
     table = recommend(
@@ -90,30 +108,36 @@ def analyse(
         pairing=pairing,
         copying=tuple(compare_depths(results, known)),
         table=table,
+        missing=_missing(records, wanted),
     )
 
 
 def write_report(report: Report, out: Path) -> None:
-    """Write table.md, table.json, runs.parquet, distances.parquet, each figure as PNG and SVG, and report.html.
+    """Write each table as Markdown and JSON, each figure as PNG, SVG and JSON, the records as Parquet, and report.html.
 
-    Each file replaces its predecessor whole.
+    `table.md` and `table.json` are the recommendations with all that they rest on. Each file replaces its predecessor
+    whole.
     """
-    evidence = Evidence(
-        results=select(report.records), distances=distances_of(report.distances), large=report.table.image_edges[1]
-    )
-    figures = {name: draw(evidence) for name, (_, draw) in FIGURES.items()}
+    evidence, sheets = report.evidence, {name: make(report) for name, make in TABLES.items()}
+    figures = {name: row.drawn(evidence) for name, row in FIGURES.items()}
     drawn = {name: rendered(figure, "svg") for name, figure in figures.items()}
+    beside = sheets["table3"].markdown()
     with writing(out):
-        for name, figure in figures.items():
-            _write(out / f"{name}.png", rendered(figure, "png"))
+        for name, row in FIGURES.items():
+            _write(out / f"{name}.png", rendered(figures[name], "png"))
             _write(out / f"{name}.svg", drawn[name])
-        _write(out / "table.md", f"# {report.name}\n\n{markdown(report.table)}\n\n{notes(report)}\n".encode())
-        _write(out / "table.json", json.dumps(report.document, indent=1, allow_nan=False).encode())
+            _write_json(out / f"{name}.json", row.document(evidence))
+        for name, sheet in sheets.items():
+            _write(out / f"{name}.md", f"# {report.name}\n\n{sheet.markdown()}\n".encode())
+            _write_json(out / f"{name}.json", sheet.document)
+        words = f"# {report.name}\n\n{markdown(report.table)}\n\n{notes(report)}\n\n{beside}\n"
+        _write(out / "table.md", words.encode())
+        _write_json(out / "table.json", report.document)
         write_parquet(out / "runs.parquet", report.records, RunRecord)
         write_parquet(out / "distances.parquet", report.distances, DistanceRecord)
-        captions = {name: caption for name, (caption, _) in FIGURES.items()}
-        page = render_page(report.document, {name: (captions[name], drawn[name].decode()) for name in drawn})
-        _write(out / "report.html", page.encode())
+        captions = {name: f"{row.caption} {behind(evidence)}." for name, row in FIGURES.items()}
+        shown = {name: (captions[name], drawn[name].decode()) for name in drawn}
+        _write(out / "report.html", render_page(report.document, shown, list(sheets.values())).encode())
 
 
 def summary(report: Report) -> str:
@@ -135,6 +159,8 @@ def notes(report: Report) -> str:
         lines.append("Intervals over two or three datasets are too narrow, so their verdicts come too easily.")
     if counts["failed"] or counts["unpaired"]:
         lines.append(f"Trials failed: {counts['failed']}. Runs without a fair partner: {counts['unpaired']}.")
+    if counts["missing"]:
+        lines.append(f"Asked for and not there: {counts['missing']} cells and seeds.")
     if table.unplaced:
         lines.append(f"No distance, so in no box: {', '.join(table.unplaced)}.")
     if table.straddling:
@@ -202,6 +228,25 @@ def _copying(depths: DepthPairing) -> dict[str, Any]:
 
 def _pair(pair: Pair) -> dict[str, Any]:
     return asdict(pair) | {"ratio": None if pair.flagged else pair.ratio}
+
+
+def _missing(records: Sequence[RunRecord], wanted: Sequence[Wanted]) -> tuple[str, ...]:
+    done = {_cell(record) for record in records if record.status == "done"}
+    errors = {_cell(record): record.error for record in records if record.status == "failed"}
+    lost = sorted(set(wanted) - done)
+    return tuple(
+        f"{dataset}/{images} {backbone} {spec} s{seed}: "
+        + (f"failed: {errors[cell]}" if (cell := (dataset, images, backbone, spec, seed)) in errors else "no run")
+        for dataset, images, backbone, spec, seed in lost
+    )
+
+
+def _cell(record: RunRecord) -> Wanted:
+    return record.dataset, record.images_per_class, record.backbone, record.spec, record.seed
+
+
+def _write_json(path: Path, document: object) -> None:
+    _write(path, json.dumps(document, indent=1, allow_nan=False).encode())
 
 
 def _write(path: Path, content: bytes) -> None:

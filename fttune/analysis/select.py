@@ -14,6 +14,7 @@ SEARCHED = ("lr", "copied_lr_scale", "weight_decay")
 _SHARED = (
     *("data_digest", "weights_digest", "classes", "train_images", "val_images", "test_images"),
     *("momentum", "batch_size", "steps", "lr_drop_steps", "report_every", "views", "image_size", "resize", "bn"),
+    *("biases", "dropout"),
 )
 
 

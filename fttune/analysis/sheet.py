@@ -1,0 +1,58 @@
+"""A table of a report: columns, rows, and the lines under it; as Markdown, as JSON, as HTML."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+Value = str | int | float | None
+Row = Mapping[str, Value]  # by column
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """One table. A value None prints as a dash; numbers keep four figures."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As JSON-able values: one object for each row, by column."""
+        rows = [{column: row[column] for column in self.columns} for row in self.rows]
+        return {"title": self.title, "rows": rows, "notes": list(self.notes)}
+
+    def markdown(self) -> str:
+        """As Markdown, columns aligned."""
+        shown = [self.columns, *([text(row[column]) for column in self.columns] for row in self.rows)]
+        widths = [max(len(row[place]) for row in shown) for place in range(len(self.columns))]
+        lines = [_line(row, widths) for row in shown]
+        body = [lines[0], _line(["-" * width for width in widths], widths), *lines[1:]]
+        nothing = [] if self.rows else ["", "No runs."]
+        return "\n".join([f"## {self.title}", "", *body, *nothing, *(f"\n{note}" for note in self.notes)])
+
+    def html(self) -> str:
+        """As a part of a page."""
+        head = "".join(f"<th scope=col>{escape(column)}</th>" for column in self.columns)
+        rows = "".join(f"<tr>{''.join(_cell(row[column]) for column in self.columns)}</tr>" for row in self.rows)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        table = f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        return f"<h2>{escape(self.title)}</h2>{table}{notes}"
+
+
+def text(value: Value) -> str:
+    """A value for people."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _line(fields: Sequence[str], widths: Sequence[int]) -> str:
+    return f"| {' | '.join(field.ljust(width) for field, width in zip(fields, widths, strict=True))} |"
+
+
+def _cell(value: Value) -> str:
+    kind = " class=number" if isinstance(value, int | float) else ""
+    return f"<td{kind}>{escape(text(value))}</td>"

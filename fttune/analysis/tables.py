@@ -1,0 +1,209 @@
+"""The paper's tables from logged records, each beside the published one, with differences marked."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from fttune.analysis.agreement import Agreement, Values, agreements
+from fttune.analysis.published import published_verdict, tables
+from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band
+from fttune.analysis.sheet import Row, Sheet, Value
+from fttune.record import DistanceRecord, RunRecord
+
+# The paper's name for each of its datasets; both cuts of the birds are held against its one.
+PAPER = {
+    "caltech256": "Caltech256",
+    "sun397": "SUN397",
+    "mit67": "MITIndoor",
+    "cub200": "CUB-200",
+    "cub200_paper": "CUB-200",
+    "coral": "Coral",
+    "plankton": "Plankton",
+    "imagenet500b": "Yosinski",
+}
+METRICS = ("cosine", "mmd", "svm", "cnn")
+SAME, OTHER, NOTHING, FOREIGN = "as published", "differs", "no evidence of ours", "not in the paper"
+
+Published = Mapping[str, Any] | None  # a row of a published table
+
+
+class Findings(Protocol):
+    """What of a report the tables read."""
+
+    @property
+    def records(self) -> Sequence[RunRecord]: ...
+
+    @property
+    def distances(self) -> Sequence[DistanceRecord]: ...
+
+    @property
+    def table(self) -> Table: ...
+
+
+def datasets_sheet(records: Sequence[RunRecord]) -> Sheet:
+    """Table 1: the datasets as the finished runs found them."""
+    done = [record for record in records if record.status == "done"]
+    names = sorted({record.dataset for record in done}, key=_paper_order)
+    columns = ("dataset", "classes", "too small", "images", "smallest class", "train", "val", "test")
+    return Sheet(
+        title="Table 1: datasets and splits, as found on disk",
+        columns=(*columns, "paper: classes", "paper: train", "paper: val", "paper: test", "compared"),
+        rows=tuple(_dataset_row(name, [record for record in done if record.dataset == name]) for name in names),
+        notes=(
+            "Train, val and test are images of each class; an official test set need not be even. Images and the"
+            " smallest class count what is used, in all parts.",
+        ),
+    )
+
+
+def distances_sheet(distances: Sequence[DistanceRecord], edges: Sequence[float]) -> Sheet:
+    """Table 2: distances from the source, and in how far the metrics agree on the order."""
+    places = sorted({_place(record) for record in distances}, key=lambda place: (_paper_order(place[0]), place))
+    measured = [_distance_row([r for r in distances if _place(r) == place], edges) for place in places]
+    columns = ("dataset", "backbone", "source", "image size", "band", *METRICS)
+    return Sheet(
+        title="Table 2: distances from the source",
+        columns=(*columns, *(f"paper: {metric}" for metric in METRICS), "compared"),
+        rows=tuple(measured),
+        notes=(
+            "Brackets: a 95 % interval over resampled images (cosine, mmd), or the range over repeated draws (svm, cnn,"
+            " whose chance is 0.5); n: target images. Compared is the band of the cosine distance.",
+            *map(_told, _measured_agreements(distances)),
+        ),
+    )
+
+
+def verdicts_sheet(table: Table) -> Sheet:
+    """Table 3: our word and the paper's for each box."""
+    columns = ("distance", "images", "ours", "ratio", "low", "high", "pairs", "datasets", "splits")
+    return Sheet(
+        title="Table 3 beside the published one",
+        columns=(*columns, "paper", "compared"),
+        rows=tuple(_verdict_row(table.box(distance, images)) for distance in BANDS for images in BANDS),
+        notes=("In the paper the box of distance M and images H rests on no run, that of L and H on one split alone.",),
+    )
+
+
+# By the name of their files.
+TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
+    "table1": lambda report: datasets_sheet(report.records),
+    "table2": lambda report: distances_sheet(report.distances, report.table.distance_edges),
+    "table3": lambda report: verdicts_sheet(report.table),
+}
+
+
+def published_agreements() -> list[Agreement]:
+    """In how far the four columns of the published Table 2 put its datasets in one order."""
+    rows = tables()["table2"]
+    return agreements({metric: {row["dataset"]: row[metric] for row in rows} for metric in METRICS})
+
+
+def _dataset_row(name: str, done: Sequence[RunRecord]) -> Row:
+    classes = _shared(record.classes for record in done)
+    ours: dict[str, Value] = {
+        "classes": classes,
+        "train": ", ".join(map(str, sorted({record.images_per_class for record in done}))),
+        "val": _per_class(_shared(record.val_images for record in done), classes),
+        "test": _per_class(_shared(record.test_images for record in done), classes),
+    }
+    counts: dict[str, Value] = {
+        "dataset": name,
+        "too small": _shared(record.dropped_classes for record in done),
+        "images": _shared(record.dataset_images for record in done),
+        "smallest class": _shared(record.smallest_class for record in done),
+    }
+    paper = _published("table1", name)
+    theirs: dict[str, Value] = {
+        "classes": paper.get("used", paper["categories"]) if paper else None,
+        "train": ", ".join(map(str, paper["train"])) if paper else None,
+        "val": paper["val"] if paper else None,
+        "test": (paper["test"] or "official") if paper else None,
+    }
+    # An official test set is told by its size here and by its name there.
+    checked = [key for key, value in theirs.items() if value != "official"]
+    differs = [key for key in checked if ours[key] != theirs[key]]
+    verdict = (f"{OTHER}: {', '.join(differs)}" if differs else SAME) if paper else FOREIGN
+    return counts | ours | {f"paper: {key}": value for key, value in theirs.items()} | {"compared": verdict}
+
+
+def _distance_row(records: Sequence[DistanceRecord], edges: Sequence[float]) -> Row:
+    one, by_metric = records[0], {record.metric: record for record in records}
+    paper = _published("table2", one.dataset)
+    own = band(by_metric["cosine"].value, edges) if "cosine" in by_metric else None
+    row: dict[str, Value] = {
+        "dataset": one.dataset,
+        "backbone": one.backbone,
+        "source": one.source,
+        "image size": one.image_size,
+        "band": own,
+    }
+    row |= {metric: _measured(by_metric[metric]) if metric in by_metric else None for metric in METRICS}
+    row |= {f"paper: {metric}": paper[metric] if paper else None for metric in METRICS}
+    if not paper:
+        return row | {"compared": FOREIGN}
+    same = own == band(paper["cosine"], edges)
+    return row | {"compared": NOTHING if own is None else SAME if same else OTHER}
+
+
+def _verdict_row(box: Box) -> Row:
+    word = published_verdict(box.distance_band, box.image_band)
+    same = box.verdict == word
+    return {
+        "distance": box.distance_band,
+        "images": box.image_band,
+        "ours": f"{box.verdict}{'*' if box.thin else ''}",
+        "ratio": box.ratio,
+        "low": box.low,
+        "high": box.high,
+        "pairs": box.counted,
+        "datasets": len(box.datasets),
+        "splits": len({(pair.dataset, pair.images_per_class) for pair in box.pairs if not pair.flagged}),
+        "paper": word.value,
+        "compared": NOTHING if box.verdict is Verdict.NONE else SAME if same else OTHER,
+    }
+
+
+def _measured_agreements(distances: Sequence[DistanceRecord]) -> list[Agreement]:
+    """Between the metrics of each backbone and source."""
+    found: list[Agreement] = []
+    for backbone, source in sorted({(record.backbone, record.source) for record in distances}):
+        here = [record for record in distances if (record.backbone, record.source) == (backbone, source)]
+        values: Values = {metric: {r.dataset: r.value for r in here if r.metric == metric} for metric in METRICS}
+        found += agreements({metric: of_metric for metric, of_metric in values.items() if of_metric})
+    return found
+
+
+def _told(agreement: Agreement) -> str:
+    rho = "not defined" if agreement.spearman is None else f"{agreement.spearman:.3f}"
+    apart = "; ".join(f"{one} against {other}" for one, other in agreement.reversed)
+    told = f"Order by {' and '.join(agreement.metrics)}: Spearman {rho} over {agreement.datasets} datasets"
+    return f"{told}; reversed: {apart}." if apart else f"{told}."
+
+
+def _measured(record: DistanceRecord) -> str:
+    return f"{record.value:.3f} [{record.low:.3f}, {record.high:.3f}], n = {record.images}"
+
+
+def _place(record: DistanceRecord) -> tuple[str, str, str, int, str]:
+    return record.dataset, record.backbone, record.source, record.image_size, record.data_digest
+
+
+def _published(table: str, name: str) -> Published:
+    return next((row for row in tables()[table] if row["dataset"] == PAPER.get(name)), None)
+
+
+def _per_class(images: Value, classes: Value) -> Value:
+    """Images of each class: a whole number, or their mean."""
+    if not isinstance(images, int) or not isinstance(classes, int):
+        return None
+    return images // classes if images % classes == 0 else round(images / classes, 1)
+
+
+def _shared(values: Iterable[int | None]) -> Value:
+    """The value that all runs have, or every value that one has."""
+    found = sorted({value for value in values if value is not None})
+    return found[0] if len(found) == 1 else ", ".join(map(str, found)) or None
+
+
+def _paper_order(name: str) -> tuple[int, str]:
+    order = list(PAPER)
+    return (order.index(name) if name in order else len(order)), name
