@@ -246,3 +246,13 @@ def test_preparing_can_be_interrupted_and_goes_on(tmp_path: Path) -> None:
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["decoded images"] == 900
     assert journal() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "trials"), [("paper", 138), ("yosinski", 30), ("smoke", 168), ("yosinski_mini", 36), ("quickstart", 36)]
+)
+def test_the_sweeps_of_the_project_are_counted_without_their_images(name: str, trials: int) -> None:
+    sweep = Path(__file__).parents[1] / "sweeps" / f"{name}.yaml"
+    plan = told("plan", sweep, "data.root=/nowhere", "data.weights={}")
+    assert (plan["total"], plan["to_run"]) == (trials, trials)
+    assert f"{trials} trials" in sweep.read_text() or name == "quickstart"

@@ -21,7 +21,8 @@ PAPER = {
     "imagenet500b": "Yosinski",
 }
 METRICS = ("cosine", "mmd", "svm", "cnn")
-SAME, OTHER, NOTHING, FOREIGN = "as published", "differs", "no evidence of ours", "not in the paper"
+SAME, OTHER = "as published", "differs"
+NOTHING, UNSURE, FOREIGN = "no evidence of ours", "no interval of ours", "not in the paper"
 
 Published = Mapping[str, Any] | None  # a row of a published table
 
@@ -158,7 +159,7 @@ def _verdict_row(box: Box) -> Row:
         "datasets": len(box.datasets),
         "splits": len({(pair.dataset, pair.images_per_class) for pair in box.pairs if not pair.flagged}),
         "paper": word.value,
-        "compared": NOTHING if box.verdict is Verdict.NONE else SAME if same else OTHER,
+        "compared": NOTHING if box.verdict is Verdict.NONE else UNSURE if box.low is None else SAME if same else OTHER,
     }
 
 
