@@ -22,9 +22,12 @@ def paint(path: Path, *, side: tuple[int, int] = (60, 48), mode: str = "RGB") ->
     Image.fromarray(pixels).convert(mode).save(path, "PNG" if path.suffix == ".png" else "JPEG")
 
 
-def caltech256(root: Path, *, classes: Sequence[str] = ("ak47", "american-flag", "dog"), images: int = 9) -> None:
+OBJECTS = ("ak47", "american-flag", "dog", "backpack", "baseball-bat", "bear")
+
+
+def caltech256(root: Path, *, classes: int = 3, images: int = 9) -> None:
     base = root / "caltech256" / "256_ObjectCategories"
-    numbered = [*enumerate(classes, start=1), (257, "clutter")]
+    numbered = [*enumerate(OBJECTS[:classes], start=1), (257, "clutter")]
     for number, name in numbered:
         for image in range(1, images + 1):
             paint(base / f"{number:03}.{name}" / f"{number:03}_{image:04}.jpg")
@@ -32,24 +35,27 @@ def caltech256(root: Path, *, classes: Sequence[str] = ("ak47", "american-flag",
     (base / "001.ak47" / "RENAME2").write_text("a stray")
 
 
-SCENES = ("abbey", "apartment_building/outdoor", "zen_garden")
+SCENES = ("abbey", "apartment_building/outdoor", "zen_garden", "bakery/shop", "beach", "canyon")
 
 
-def sun397(root: Path, *, images: int = 9) -> None:
+def sun397(root: Path, *, classes: int = 3, images: int = 9) -> None:
     base = root / "SUN397"
-    for name in SCENES:
+    for name in SCENES[:classes]:
         for image in range(images):
             letters = hashlib.sha256(f"{name}{image}".encode()).hexdigest()[:16]
             # Some of the release are grey.
             paint(base / name[0] / name / f"sun_{letters}.jpg", mode="L" if image == 0 else "RGB")
-    (base / "ClassName.txt").write_text("".join(f"/{name[0]}/{name}\n" for name in reversed(SCENES)))
+    (base / "ClassName.txt").write_text("".join(f"/{name[0]}/{name}\n" for name in reversed(SCENES[:classes])))
     (base / "Training_01.txt").write_text("/a/abbey/sun_of_an_official_partition.jpg\n")
 
 
-def mit67(root: Path, *, train: int = 6, test: int = 3) -> None:
+ROOMS = ("airport_inside", "gameroom", "winecellar", "bakery", "bar", "bowling")
+
+
+def mit67(root: Path, *, classes: int = 3, train: int = 6, test: int = 3) -> None:
     base = root / "mit67"
     lists: dict[str, list[str]] = {"TrainImages.txt": [], "TestImages.txt": []}
-    for name in ("airport_inside", "gameroom", "winecellar"):
+    for name in ROOMS[:classes]:
         for image in range(train + test + 1):
             paint(base / "Images" / name / f"{name}{image}.jpg", mode="L" if image == 1 else "RGB")
             if image < train + test:  # the last is on no list
@@ -58,11 +64,20 @@ def mit67(root: Path, *, train: int = 6, test: int = 3) -> None:
         (base / name).write_text("\n".join(lines) + "\n")
 
 
-def cub200(root: Path, *, train: int = 5, test: int = 3) -> None:
+BIRDS = (
+    "001.Black_footed_Albatross",
+    "002.Laysan_Albatross",
+    "003.Sooty_Albatross",
+    "004.Groove_billed_Ani",
+    "005.Crested_Auklet",
+    "006.Least_Auklet",
+)
+
+
+def cub200(root: Path, *, classes: int = 3, train: int = 5, test: int = 3) -> None:
     base = root / "cub200" / "CUB_200_2011"
-    classes = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross")
     images, labels, sides = [], [], []
-    for label, name in enumerate(classes, start=1):
+    for label, name in enumerate(BIRDS[:classes], start=1):
         for image in range(train + test):
             paint(base / "images" / name / f"{name[4:]}_{image:04}_{label}.jpg")
             images.append(f"{name}/{name[4:]}_{image:04}_{label}.jpg")
@@ -70,7 +85,7 @@ def cub200(root: Path, *, train: int = 5, test: int = 3) -> None:
             sides.append(int(image < train))
     for file, values in (("images", images), ("image_class_labels", labels), ("train_test_split", sides)):
         (base / f"{file}.txt").write_text("".join(f"{i} {value}\n" for i, value in enumerate(values, start=1)))
-    (base / "classes.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(classes, start=1)))
+    (base / "classes.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(BIRDS[:classes], start=1)))
 
 
 POINTS = {"CCA": 4, "cca": 2, "Turf": 5, "Sand": 5, "SAND": 1, "Macro": 1, "Off": 3, "Lepto": 5}  # in each photograph
@@ -91,10 +106,13 @@ def coral(root: Path, *, years: Sequence[int] = (2008, 2009, 2010)) -> None:
             (base / str(year) / f"{name}.jpg.txt").write_text("# Row; Col; Label\n" + "\n".join(lines) + "\n")
 
 
-def plankton(root: Path, *, images: int = 4) -> None:
+PLANKTON = ("Asterionellopsis", "Chaetoceros", "mix", "Ciliate", "Corethron", "Dinobryon")
+
+
+def plankton(root: Path, *, classes: int = 3, images: int = 4) -> None:
     base = root / "plankton"
     for year in (2006, 2007, 2014):
-        for name in ("Asterionellopsis", "Chaetoceros", "mix"):
+        for name in PLANKTON[:classes]:
             for image in range(images):
                 paint(
                     base / str(year) / name / f"IFCB1_{year}_270_170728_{image:05}.png", side=(30 + image, 55), mode="L"
@@ -123,7 +141,7 @@ def imagenet(root: Path, *, train: int = 8, test: int = 2) -> None:
     savemat(data / "meta.mat", {"synsets": np.array([*leaves, (7, "n00000000", "a group", 6)], dtype=fields)})
 
 
-LAYOUTS: dict[str, Callable[[Path], None]] = {
+LAYOUTS: dict[str, Callable[..., None]] = {
     "caltech256": caltech256,
     "sun397": sun397,
     "mit67": mit67,
@@ -135,5 +153,8 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
 
 
 if __name__ == "__main__":
-    for write in LAYOUTS.values():
-        write(Path(sys.argv[1]))
+    for name, write in LAYOUTS.items():
+        if name in ("coral", "imagenet"):
+            write(Path(sys.argv[1]))
+        else:
+            write(Path(sys.argv[1]), classes=6)
