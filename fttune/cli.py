@@ -197,6 +197,7 @@ def distance(
     metric: Annotated[
         Literal["all", "cosine", "mmd", "svm", "cnn"], typer.Option(help="The last two need --source.")
     ] = "all",
+    images: Annotated[int, typer.Option(min=0, help="Of either side at most, balanced over classes; 0: all.")] = 2000,
     root: Root = None,
     as_json: AsJson = False,
 ) -> None:
@@ -204,7 +205,9 @@ def distance(
     from fttune.describe import Measurement, measured, measured_lines
     from fttune.terminal import print_json
 
-    asked = Measurement(target=target, source=source, backbone=backbone, image_size=image_size, root=root)
+    asked = Measurement(
+        target=target, source=source, backbone=backbone, image_size=image_size, images=images or None, root=root
+    )
     facts = measured(asked, metric)
     if as_json:
         print_json(facts)

@@ -148,6 +148,7 @@ class Distance(Part):
 
     metrics: tuple[Literal["cosine", "mmd", "svm", "cnn"], ...] = ("cosine",)  # the table is cut by cosine
     source: str | None = None  # images to measure from, named as on the command line; None: the means that ship
+    images: Count | Literal["all"] = 2000  # of either side at most, balanced over classes, none of a test set
 
     @field_validator("metrics")
     @classmethod

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from fttune.inventory import IMAGE_SIZE
 from fttune.layers import LayerSpec
 from fttune.runtime import Runtime, cores
 from fttune.sweep.ground import decode
-from fttune.terminal import Decoding, Row
+from fttune.terminal import Decoding, Row, say
 from fttune.trial import stored_size
 
 _DISTANCE_BANDS = ((0.2, "low"), (0.4, "medium"))  # the paper's, section 4
@@ -91,6 +92,7 @@ class Measurement:
     source: str | None  # None: what the backbone was trained on, as far as it ships
     backbone: str
     image_size: int | None  # pixels
+    images: int | None  # of either side at most; None: all
     root: Path | None  # of official downloads
 
 
@@ -137,6 +139,8 @@ def _told(row: Row) -> str:
 
 
 def _measured(job: DistanceJob, runtime: Runtime) -> Row:
+    if sys.stderr.isatty():
+        say(f"measuring {job.metric}")
     record = job.measure(runtime)
     cosine = record.metric == "cosine"
     return {
@@ -184,6 +188,7 @@ def _sample(target: str, asked: Measurement, size: int, runtime: Runtime) -> Sam
         weights_digest=backbones.weights_digest(asked.backbone),
         image_size=size,
         resize="crop",
+        maximum=asked.images,
     )
 
 

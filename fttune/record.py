@@ -130,6 +130,7 @@ class DistanceRecord:
     data_digest: str
     source_digest: str = ""  # of the source's images; empty: a mean that was measured before
     test_per_class: int | None = None  # target images left out; None: its own test set
+    maximum: int | None = None  # images of either side that were allowed; None: all
     weights_digest: str
 
     @property
@@ -137,4 +138,4 @@ class DistanceRecord:
         """What makes a measurement the same measurement."""
         parts = (self.dataset, self.backbone, self.source, self.metric, self.image_size, self.resize)
         digests = (self.data_digest[:16], self.source_digest[:16], self.weights_digest[:16])
-        return "/".join(map(str, (*parts, self.test_per_class, *digests)))
+        return "/".join(map(str, (*parts, self.test_per_class, self.maximum, *digests)))

@@ -59,7 +59,7 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     chosen = choose(whole, choice)
     facts = {
         **_counts(whole, chosen),
-        "not_prepared": ground.unprepared,
+        "not_prepared": [row.name for row in ground.undecoded],
         "absent_weights": list(ground.absent),
         "store_bytes": room(ground),
         "training_images": sum(trial.hparams.steps * trial.hparams.batch_size for trial in chosen),
@@ -68,8 +68,8 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     if as_json:
         return print_json({"sweep": sweep.name, **facts})
     say(_line(sweep, whole, chosen))
-    if ground.unprepared:
-        say(f"not prepared on this machine, so counted as to run: {', '.join(ground.unprepared)}")
+    if ground.undecoded:
+        say(f"not prepared on this machine, so counted as to run: {', '.join(row.name for row in ground.undecoded)}")
         say(f"decoding them will take {facts['store_bytes'] / 1e6:,.0f} MB in the store")
     for line in ground.absent:
         say(line)

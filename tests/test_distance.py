@@ -128,3 +128,11 @@ def test_a_source_of_images_gives_the_mean_that_it_would_ship(job: DistanceJob, 
     mean = job.sample.mean(runtime, source="mine", provenance="")
     assert replace(job, source=job.sample).measure(runtime).value == pytest.approx(0, abs=1e-9)
     assert replace(job, source=mean).measure(runtime).value == pytest.approx(0, abs=1e-6)
+
+
+def test_every_image_outside_the_test_set_may_be_asked_for(job: DistanceJob, tmp_path: Path) -> None:
+    runtime = Runtime(store=tmp_path / "store", cache=tmp_path / "cache")
+    few, all_of_them = (replace(job, sample=replace(job.sample, maximum=maximum)) for maximum in (7, None))
+    assert few.measure(runtime).images == 7
+    assert all_of_them.measure(runtime).images == 24
+    assert len({job.id, few.id, all_of_them.id}) == 3

@@ -89,9 +89,9 @@ def train_and_val(
 
 
 def non_test(
-    *, labels: np.ndarray, keys: Sequence[str], pools: Sequence[str], test: int | None, maximum: int
+    *, labels: np.ndarray, keys: Sequence[str], pools: Sequence[str], test: int | None, maximum: int | None
 ) -> np.ndarray:
-    """Rows int64 of images outside the test set, at most `maximum` of them, as balanced as the classes allow.
+    """Rows int64 of images outside the test set, at most `maximum` (None: all), as balanced as the classes allow.
 
     `test` is the number that `make_split` is given; 0 holds nothing out.
     """

@@ -90,5 +90,6 @@ class DistanceJob:
             data_digest=self.sample.data_digest,
             source_digest=self.source.data_digest if isinstance(self.source, Sample) else "",
             test_per_class=self.sample.test_per_class,
+            maximum=self.sample.maximum,
             weights_digest=self.sample.weights_digest,
         )

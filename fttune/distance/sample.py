@@ -13,7 +13,7 @@ from fttune.errors import DataError
 from fttune.runtime import Runtime
 from fttune.trial import Resize, digest, stored_size
 
-MAX_IMAGES = 2000  # images a distance is measured on, balanced over classes
+MAX_IMAGES = 2000  # images a distance is measured on unless told, balanced over classes
 _BATCH = 256  # images shrunk at once
 
 
@@ -31,9 +31,10 @@ class Sample:
     weights_digest: str
     image_size: int  # pixels
     resize: Resize
+    maximum: int | None = MAX_IMAGES  # images; None: all outside the test set
 
     def features(self, runtime: Runtime) -> np.ndarray:
-        """Penultimate activations float64 [N, D] of at most MAX_IMAGES images, cached as a frozen trial's are."""
+        """Penultimate activations float64 [N, D] of at most `maximum` images, cached as a frozen trial's are."""
         # Only a measurement needs torch; a plan that lists measurements does not.
         import torch
 
@@ -93,7 +94,7 @@ class Sample:
             root=runtime.store, digest=self.data_digest, size=stored_size(self.image_size), resize=self.resize
         )
         rows = non_test(
-            labels=store.labels, keys=store.keys, pools=store.pools, test=self.test_per_class, maximum=MAX_IMAGES
+            labels=store.labels, keys=store.keys, pools=store.pools, test=self.test_per_class, maximum=self.maximum
         )
         if not len(rows):
             raise DataError(f"dataset '{self.dataset}' has no image outside its test set to measure a distance on")

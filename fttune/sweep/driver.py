@@ -124,7 +124,7 @@ def estimate(sweep: Sweep, trials: Sequence[Trial], plan: Plan, records: Sequenc
 def room(ground: Ground) -> int:
     """Bytes that the datasets not decoded yet will take in the store, as far as their images can be counted."""
     side = stored_size(ground.sweep.train.image_size)
-    return sum(_count(ground.rows[name]) for name in ground.unprepared) * side * side * 3
+    return sum(map(_count, ground.undecoded)) * side * side * 3
 
 
 def _count(row: Dataset) -> int:

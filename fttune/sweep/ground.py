@@ -43,6 +43,12 @@ class Ground:
         return [name for name, facts in self.facts.datasets.items() if not facts.digest]
 
     @property
+    def undecoded(self) -> list[Dataset]:
+        """Every dataset that is to be decoded here, that of the distances included."""
+        rows = [self.rows[name] for name in self.unprepared]
+        return [*rows, self.source.row] if self.source and not self.source.facts.digest else rows
+
+    @property
     def whole(self) -> bool:
         """Whether every trial has its id; it has none where images are not decoded or weights are not here."""
         return not self.unprepared and not self.absent
@@ -69,7 +75,7 @@ class Ground:
 
     def _source(self, backbone: str) -> SourceMean | Sample | None:
         if self.source:
-            return self._sample(self.source.name, self.source.facts, backbone)
+            return self._sample(self.source.row.name, self.source.facts, backbone)
         train = self.sweep.train
         mean = source_mean(backbone, train.image_size, train.resize)
         known = mean and mean.weights_digest == self.facts.backbones[backbone].weights_digest
@@ -93,6 +99,7 @@ class Ground:
             weights_digest=self.facts.backbones[backbone].weights_digest,
             image_size=train.image_size,
             resize=train.resize,
+            maximum=None if (images := self.sweep.distance.images) == "all" else images,
         )
 
 
@@ -100,7 +107,7 @@ class Ground:
 class NamedSource:
     """The dataset that a sweep measures distances from."""
 
-    name: str
+    row: Dataset
     facts: DatasetFacts
 
 
@@ -189,7 +196,7 @@ def _named_source(sweep: Sweep, data: Callable[[str, Dataset], str]) -> NamedSou
         return None
     row = datasets.locate(sweep.distance.source, root=sweep.data.root)
     facts = DatasetFacts(digest=data(row.name, row), val=row.val, test=row.test)
-    return NamedSource(name=row.name, facts=facts)
+    return NamedSource(row=row, facts=facts)
 
 
 def _check_fit(sweep: Sweep, known: Mapping[str, Backbone]) -> None:
