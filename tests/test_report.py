@@ -69,6 +69,8 @@ def test_what_was_asked_for_and_is_not_there_is_listed(tmp_path: Path) -> None:
     )
     write_report(report, tmp_path)
     assert "Asked for and not there: 2 cells and seeds." in (tmp_path / "table.md").read_text()
+    for table in ("table1.md", "table3.md"):
+        assert "22 runs; 2 of the grid missing, named in table.json." in (tmp_path / table).read_text()
     for figure in ("fig1", "fig2", "fig3"):
         facts = json.loads((tmp_path / f"{figure}.json").read_text())
         assert (facts["runs"], facts["missing"]) == (22, 2)

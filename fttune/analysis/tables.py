@@ -1,6 +1,7 @@
 """The paper's tables from logged records, each beside the published one, with differences marked."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from fttune.analysis.agreement import Agreement, Values, agreements
@@ -39,6 +40,9 @@ class Findings(Protocol):
     @property
     def table(self) -> Table: ...
 
+    @property
+    def missing(self) -> Sequence[str]: ...
+
 
 def datasets_sheet(records: Sequence[RunRecord]) -> Sheet:
     """Table 1: the datasets as the finished runs found them."""
@@ -69,6 +73,7 @@ def distances_sheet(distances: Sequence[DistanceRecord], edges: Sequence[float])
             "Brackets: a 95 % interval over resampled images (cosine, mmd), or the range over repeated draws (svm, cnn,"
             " whose chance is 0.5); n: target images. Compared is the band of the cosine distance.",
             *map(_told, _measured_agreements(distances)),
+            f"{len(distances)} measurements; a dash was not measured.",
         ),
     )
 
@@ -84,11 +89,18 @@ def verdicts_sheet(table: Table) -> Sheet:
     )
 
 
+def _with_runs(sheet: Sheet, report: Findings) -> Sheet:
+    """The sheet with how many runs stand behind it, and what of the grid is missing."""
+    done = sum(record.status == "done" for record in report.records)
+    missing = f"; {len(report.missing)} of the grid missing, named in table.json" if report.missing else ""
+    return replace(sheet, notes=(*sheet.notes, f"{done} runs{missing}."))
+
+
 # By the name of their files.
 TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
-    "table1": lambda report: datasets_sheet(report.records),
+    "table1": lambda report: _with_runs(datasets_sheet(report.records), report),
     "table2": lambda report: distances_sheet(report.distances, report.table.distance_edges),
-    "table3": lambda report: verdicts_sheet(report.table),
+    "table3": lambda report: _with_runs(verdicts_sheet(report.table), report),
 }
 
 
