@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -273,6 +274,23 @@ def test_whatever_is_lost_of_an_unfinished_store_the_finished_one_is_the_same(
         assert outcome(root) == whole
 
 
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_damaged_journal_costs_time_alone(data: st.DataObject, halfway: tuple[Path, Path, dict[str, bytes]]) -> None:
+    photos, killed, whole = halfway
+    with TemporaryDirectory() as folder:
+        root = Path(folder) / "store"
+        shutil.copytree(killed, root)
+        path = next(root.glob("*.journal"))
+        content = bytearray(path.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+        path.write_bytes(content)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fttune.data.store._CHUNK", 8)
+            build(FolderSource(photos), name="m", size=SIZE, resize="crop", root=root)
+        assert outcome(root) == whole
+
+
 def test_two_folders_alike_in_names_sizes_and_times_are_two_sources(tmp_path: Path, root: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for place, folder in enumerate(folders):
@@ -290,6 +308,23 @@ def test_a_damaged_store_is_found_out_and_built_again(photos: Path, root: Path) 
     path = next(root.glob("*.arrows"))
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(StoreError, match="damaged"):
+        open_store(root=root, digest=store.digest, size=SIZE, resize="crop")
+    assert len(built(photos, root).labels) == 36
+
+
+def test_a_store_cut_between_two_batches_is_found_out(
+    photos: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fttune.data.store._CHUNK", 8)
+    store = built(photos, root)
+    path = next(root.glob("*.arrows"))
+    with pa.memory_map(str(path)) as content:
+        batches = pa.ipc.open_stream(content)
+        batches.read_next_batch()
+        batches.read_next_batch()
+        end = content.tell()
+    os.truncate(path, end)
+    with pytest.raises(StoreError, match=r"damaged image store \(its end is missing\)"):
         open_store(root=root, digest=store.digest, size=SIZE, resize="crop")
     assert len(built(photos, root).labels) == 36
 

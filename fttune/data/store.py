@@ -121,7 +121,11 @@ def open_store(*, root: Path, digest: str, size: int, resize: Resize) -> ImageSt
     """Map the store of known content; StoreError when it is not there or damaged."""
     path = root / _file(digest, size, resize)
     try:
-        table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+        content = pa.memory_map(str(path))
+        table = pa.ipc.open_stream(content).read_all()
+        # Arrow takes a stream that was cut between two batches for a whole one.
+        if content.read_at(len(_END_OF_STREAM), content.size() - len(_END_OF_STREAM)) != _END_OF_STREAM:
+            raise ValueError("its end is missing")
         facts = json.loads(path.with_suffix(".json").read_text())
         return ImageStore(
             digest=facts["digest"],
@@ -234,8 +238,8 @@ def _decode_all(
             chunk = refs[start : start + _CHUNK]
             read = pool.map(lambda ref: _read(census.source, ref, size, resize), chunk)
             rows, images, note = census.take(zip(chunk, read, strict=True), corrupt)
-            content = pa.record_batch(_columns(rows, images, size), schema=_schema(size)).serialize() if rows else b""
-            partial.append(bytes(content), note)
+            partial.append(_serialised(rows, images, size) if rows else b"", note)
+            del images  # not beside those of the next chunk
             if progress:
                 progress(start + len(chunk), len(refs))
 
@@ -272,6 +276,11 @@ def _read(source: Source, ref: ImageRef, size: int, resize: Resize) -> tuple[str
         return hashlib.sha256(content).hexdigest(), decode(content, size, resize)
     except (CorruptImageError, OSError):
         return "", None
+
+
+def _serialised(refs: Sequence[ImageRef], images: Sequence[np.ndarray], size: int) -> memoryview:
+    """One message of Arrow's streaming format."""
+    return memoryview(pa.record_batch(_columns(refs, images, size), schema=_schema(size)).serialize())
 
 
 def _schema(size: int) -> pa.Schema:
