@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Read when Ray is first imported, which a test may do before `fttune.sweep.tune`, where it is set too.
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
