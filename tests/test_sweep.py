@@ -91,6 +91,8 @@ def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
         "chosen": 8,
         "store_bytes": 0,
         "not_prepared": ["mine"],
+        "absent_weights": [],
+        "training_images": 576,
         "seconds": None,
         "gpu_hours": None,
     }
