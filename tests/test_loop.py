@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fttune.errors import UsageError
 from fttune.layers import LayerSpec
 from fttune.record import CurvePoint
 from fttune.training.inputs import FeatureInputs
 from fttune.training.loop import Best, Labelled, Scores, fit, score
-from fttune.training.steps import Batches
+from fttune.training.steps import Batches, Training
 from fttune.training.surgery import Student
 from values import HPARAMS
 
@@ -135,3 +136,29 @@ def test_one_seed_one_result_another_seed_another() -> None:
     assert curves[0] == curves[1]
     assert curves[0] != curves[2]
     assert Counter(map(len, curves)) == {4: 3}
+
+
+def normed(size: int, batch: int) -> None:
+    """One step of a network with BatchNorm on batches of `batch` images of `size` pixels."""
+    layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * size**2, 3))
+    spec = LayerSpec(frozen=0, tuned=0, random=1)
+    student = Student(frozen=nn.Sequential(), trained=nn.Sequential(layers), spec=spec, bn="batch")
+    inputs = FeatureInputs(views=(torch.randn(24, 3, size, size),), hparams=HPARAMS)
+    shown = Labelled(inputs=inputs, labels=LABELS, logits=student.trained)
+    Training.begin(student, 24, replace(HPARAMS, batch_size=batch), seed=0).advance(shown, 1)
+
+
+def test_a_batch_without_a_variance_is_refused_in_one_line_and_others_are_not() -> None:
+    normed(1, 2)
+    normed(2, 1)
+    with pytest.raises(
+        UsageError, match=r"^train.batch_size: BatchNorm .* a batch of 1 image .* batches of at least 2"
+    ):
+        normed(1, 1)
+
+
+def test_another_mistake_in_a_network_keeps_its_own_words() -> None:
+    student = linear_student()
+    broken = replace(data(student), logits=lambda batch: torch.tensor(int("odd")))
+    with pytest.raises(ValueError, match="invalid literal"):
+        Training.begin(student, 24, HPARAMS, seed=0).advance(broken, 1)

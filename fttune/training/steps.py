@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from fttune.errors import UsageError
 from fttune.training.inputs import Labelled
 from fttune.training.surgery import Student, parameter_groups
 from fttune.trial import HParams
@@ -58,14 +59,17 @@ class Training:
         )
 
     def advance(self, data: Labelled, stop: int, interrupted: Callable[[], bool] = lambda: False) -> None:
-        """Take steps until `stop` have been taken, or fewer once `interrupted`. Nothing waits for the device."""
+        """Take steps until `stop` have been taken, or fewer once `interrupted`. Nothing waits for the device.
+
+        Raises UsageError where batches of one image leave BatchNorm nothing to take a variance of.
+        """
         self.student.train()
         while self.step < stop and not interrupted():
             if self.step in self.hparams.lr_drop_steps:
                 for group in self.optimiser.param_groups:
                     group["lr"] /= 10
             rows = next(self.batches)
-            logits = data.logits(data.inputs.draw(rows, self.generator))
+            logits = _logits(data, data.inputs.draw(rows, self.generator))
             loss = cross_entropy(logits, data.labels[rows.to(data.labels.device)])
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -105,3 +109,16 @@ class Training:
             torch.cuda.set_rng_state(state["dropout"]["cuda"])
         self.total = state["total"].to(self.total.device)
         self.step, self.since = state["step"], state["since"]
+
+
+def _logits(data: Labelled, batch: Tensor) -> Tensor:
+    """UsageError where torch's BatchNorm refuses a batch: it must see two values of a channel to have a variance."""
+    try:
+        return data.logits(batch)
+    except ValueError as error:
+        if not str(error).startswith("Expected more than 1 value per channel"):
+            raise
+        raise UsageError(
+            "train.batch_size: BatchNorm in training mode needs more than one value of each channel, but a batch of"
+            f" {len(batch)} image leaves maps of one pixel; take batches of at least 2 or larger images"
+        ) from None
