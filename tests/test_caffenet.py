@@ -1,5 +1,6 @@
 """CaffeNet is Caffe's network, and its published files are read as Caffe wrote them or refused by name."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,11 @@ def test_the_layer_that_sees_images_is_turned_from_bgr_to_rgb(tmp_path: Path) ->
     np.testing.assert_array_equal(values["conv1.weight"].flip(1), SMALL["conv1"][0])
 
 
+def fc(dimensions: bytes, values: bytes = b"") -> bytes:
+    """A layer `fc` of one blob, in the new form."""
+    return message(100, text(1, "fc") + message(7, message(7, dimensions) + values))
+
+
 LAYER = text(1, "fc") + message(7, message(7, message(1, varint(2) + varint(3))) + message(5, bytes(4 * 5)))
 
 
@@ -152,8 +158,13 @@ LAYER = text(1, "fc") + message(7, message(7, message(1, varint(2) + varint(3)))
         (text(1, "CaffeNet"), "no layer has any"),
         (message(100, LAYER), "layer 'fc', weight: the shape .2, 3. needs 6 values, but 5 are there"),
         (caffemodel(SMALL) + caffemodel(SMALL), "layer 'conv1' stands twice"),
-        (caffemodel({"bn": [np.ones(2, np.float32)] * 3}), "layer 'bn' has 3 blobs, not weights and biases alone"),
-        (message(100, text(1, "fc") + message(7, message(7, number(1, 2**63)))), "needs 9223372036854775808 values"),
+        (caffemodel({"bn": [np.ones(2, np.float32)] * 3}), "layer 'bn' has more than two blobs, not weights and"),
+        (fc(number(1, 2**63)), "layer 'fc', weight: a dimension of 9223372036854775808"),
+        (fc(number(1, 2**31 - 1)), "layer 'fc', weight: the shape .2147483647. needs 2147483647 values, but 0 are"),
+        (fc(number(1, 0)), "layer 'fc', weight: a dimension of 0"),
+        (fc(message(1, varint(2**62) * 100_000)), "layer 'fc', weight: a shape of more than 32 dimensions"),
+        (fc(number(1, 1), message(5, bytes(2)) * 2), "layer 'fc', weight: 2 bytes of values of 4 bytes each"),
+        (message(100, text(1, "a\nb")), "a layer's name is not text: 'a.nb'"),
         (varint(100 << 3 | 2) + varint(2**62), "a field of 4611686018427387904 bytes, but 0 are left"),
         (b"\xff" * 12, "a number is longer than ten bytes"),
     ],
@@ -187,11 +198,24 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, layers: Layers, 
 def test_a_missing_file_is_named_with_what_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(
-        WeightsError, match=r"bvlc_reference_caffenet.caffemodel: put BVLC's file there, or name a file"
+        WeightsError,
+        match=r"bvlc_reference_caffenet.caffemodel: put BVLC's file \(SHA-1 4c8d77de\w{32}\) there, or name a file",
     ):
         catalog.load("caffenet")
     with pytest.raises(WeightsError, match=r"none.caffemodel: cannot read the weights: No such file"):
         catalog.load("caffenet", weights=tmp_path / "none.caffemodel")
+
+
+def test_reading_takes_no_more_memory_than_a_few_times_the_file(tmp_path: Path) -> None:
+    content = caffemodel({"fc": [np.ones((100, 1000), np.float32)]}, "unpacked")
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(content)
+    read_caffemodel(path)  # torch is imported by now
+    tracemalloc.start()
+    read_caffemodel(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * len(content)
 
 
 @settings(max_examples=300, deadline=None)
@@ -208,6 +232,10 @@ def test_a_damaged_file_is_refused_or_read_never_more(
     path.write_bytes(content)
     try:
         values = read_caffemodel(path)
-    except WeightsError:
-        return
+    except WeightsError as error:
+        values, said = {}, str(error)
+    else:
+        said = f"{path}: read"
+    assert said.startswith(f"{path}: ")
+    assert "\n" not in said
     assert sum(value.numel() for value in values.values()) <= len(content) / 4

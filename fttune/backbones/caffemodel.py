@@ -8,6 +8,7 @@ that the file does not hold.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # wire types
 # By the field of NetParameter that holds it: the fields of a layer's name and of its blobs.
 _LAYERS = {100: (1, 7), 2: (4, 6)}
 _PARTS = ("weight", "bias")
+_WIDTHS = {5: 4, 8: 8}  # bytes of a value in the fields of a blob that hold floats and doubles
+_MOST_AXES, _LONGEST = 32, 2**31 - 1  # of a shape, and of one of its dimensions, as in Caffe itself
 
 
 class _BrokenError(ValueError):
@@ -63,9 +66,8 @@ def _arrays(content: memoryview) -> Iterator[tuple[str, np.ndarray]]:
         name, blobs = _layer(value, *_LAYERS[number])
         if not blobs:
             continue
-        if name in seen or len(blobs) > len(_PARTS):
-            what = "stands twice" if name in seen else f"has {len(blobs)} blobs, not weights and biases alone"
-            raise _BrokenError(f"layer '{name}' {what}")
+        if name in seen:
+            raise _BrokenError(f"layer '{name}' stands twice")
         seen.add(name)
         for part, blob in zip(_PARTS, blobs, strict=False):
             try:
@@ -79,16 +81,21 @@ def _layer(content: memoryview, name_field: int, blob_field: int) -> tuple[str, 
     for number, value in _fields(content):
         if number == name_field and isinstance(value, memoryview):
             name = bytes(value[:200]).decode(errors="replace")
-        elif number == blob_field and isinstance(value, memoryview):
+        elif number == blob_field and isinstance(value, memoryview) and len(blobs) <= len(_PARTS):
             blobs.append(value)
+    if not name.isprintable():
+        raise _BrokenError(f"a layer's name is not text: {name!r}")
+    if len(blobs) > len(_PARTS):
+        raise _BrokenError(f"layer '{name}' has more than two blobs, not weights and biases alone")
     return name, blobs
 
 
 @dataclass(kw_only=True, slots=True)
 class _Blob:
-    """A BlobProto: its values as they lie in the file, and its shape, in the new form or the old."""
+    """A BlobProto: the bytes of its values, and its shape, in the new form or the old."""
 
-    pieces: dict[int, list[memoryview]] = field(default_factory=lambda: {5: [], 8: []})  # floats, doubles
+    # One buffer for all pieces: a piece may be as small as one value, and an object for each would cost a hundredfold.
+    content: dict[int, bytearray] = field(default_factory=lambda: {number: bytearray() for number in _WIDTHS})
     shape: list[int] | None = None
     legacy: dict[int, int] = field(default_factory=dict)  # field 1 to 4: num, channels, height, width
 
@@ -97,27 +104,30 @@ def _values(content: memoryview, part: str) -> np.ndarray:
     """float32, in the shape that torch gives to such a layer."""
     blob = _Blob()
     for number, value in _fields(content):
-        if number in blob.pieces and isinstance(value, memoryview):
-            blob.pieces[number].append(value)
+        if number in _WIDTHS and isinstance(value, memoryview):
+            if len(value) % _WIDTHS[number]:
+                raise _BrokenError(f"{len(value)} bytes of values of {_WIDTHS[number]} bytes each")
+            blob.content[number] += value
         elif number == 7 and isinstance(value, memoryview):
-            blob.shape = list(_dimensions(value))
+            blob.shape = list(islice(_dimensions(value), _MOST_AXES + 1))
         elif number in (1, 2, 3, 4) and isinstance(value, int):
             blob.legacy[number] = value
     shape = _shape(blob, part)
-    kind = np.dtype("<f8" if blob.pieces[8] else "<f4")
-    pieces = blob.pieces[8] or blob.pieces[5]
-    count = sum(map(len, pieces)) / kind.itemsize
-    if math.prod(shape) != count:
-        raise _BrokenError(f"the shape {shape} needs {math.prod(shape)} values, but {count:g} are there")
-    flat = np.concatenate([np.frombuffer(piece, kind) for piece in pieces]) if pieces else np.empty(0, kind)
+    flat = np.frombuffer(blob.content[8], "<f8") if blob.content[8] else np.frombuffer(blob.content[5], "<f4")
+    if math.prod(shape) != len(flat):
+        raise _BrokenError(f"the shape {shape} needs {math.prod(shape)} values, but {len(flat)} are there")
     return flat.astype(np.float32, copy=False).reshape(shape)
 
 
 def _shape(blob: _Blob, part: str) -> list[int]:
     """Old blobs always have four dimensions: fc weights are [1, 1, out, in], biases [1, 1, 1, out]."""
+    shape = [blob.legacy.get(number, 1) for number in (1, 2, 3, 4)] if blob.shape is None else blob.shape
+    if len(shape) > _MOST_AXES:
+        raise _BrokenError(f"a shape of more than {_MOST_AXES} dimensions")
+    if wrong := [size for size in shape if not 1 <= size <= _LONGEST]:
+        raise _BrokenError(f"a dimension of {wrong[0]}")
     if blob.shape is not None:
-        return blob.shape
-    shape = [blob.legacy.get(number, 1) for number in (1, 2, 3, 4)]
+        return shape
     if part == "bias":
         return [math.prod(shape)]
     return shape[2:] if shape[:2] == [1, 1] else shape

@@ -62,6 +62,7 @@ def _published(name: str, file: str, **fields: Any) -> Backbone:
 
 
 _HALF = (0.5, 0.5, 0.5)
+_CAFFENET_SHA1 = "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46"
 
 
 def _blocks(path: str, counts: tuple[int, ...]) -> list[str]:
@@ -129,10 +130,10 @@ _ROWS = (
         std=(1 / 255, 1 / 255, 1 / 255),
         build=later("fttune.backbones.caffenet:build"),
         rename=later("fttune.backbones.caffenet:rename"),
-        weights=partial(files.in_hub, "caffenet", "bvlc_reference_caffenet.caffemodel", "BVLC"),
+        weights=partial(files.in_hub, "caffenet", "bvlc_reference_caffenet.caffemodel", "BVLC", _CAFFENET_SHA1),
         source="imagenet",
         licence="unrestricted (BVLC/caffe, models/bvlc_reference_caffenet)",
-        about="the paper's CaffeNet, 61 million values; BVLC's file has SHA-1 4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",
+        about="the paper's CaffeNet, 61 million values; BVLC's file has SHA-1 " + _CAFFENET_SHA1,
         fills=(
             Fill(std=0.01),
             *(Fill(std=0.01, bias=bias) for bias in (1.0, 0.0, 1.0, 1.0)),

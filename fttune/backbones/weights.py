@@ -31,13 +31,18 @@ def in_package(backbone: str, package: str, pattern: str, extra: str | None = No
     )
 
 
-def in_hub(backbone: str, name: str, publisher: str = "torchvision") -> Path:
-    """The file `name` in torch hub's cache folder (TORCH_HOME, else ~/.cache/torch); else WeightsError."""
+def in_hub(backbone: str, name: str, publisher: str = "torchvision", sha1: str | None = None) -> Path:
+    """The file `name` in torch hub's cache folder (TORCH_HOME, else ~/.cache/torch); else WeightsError.
+
+    `sha1`: by which the publisher tells the file; it is named, not checked.
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = Path(os.environ.get("TORCH_HOME") or f"{cache}/torch").expanduser()
     path = home / "hub" / "checkpoints" / name
     if not path.is_file():
-        raise WeightsError(f"no weights of {backbone} at {path}: put {publisher}'s file there, {_or_name(backbone)}")
+        known = f" (SHA-1 {sha1})" if sha1 else ""
+        wanted = f"put {publisher}'s file{known} there"
+        raise WeightsError(f"no weights of {backbone} at {path}: {wanted}, {_or_name(backbone)}")
     return path
 
 
