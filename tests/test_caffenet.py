@@ -180,7 +180,7 @@ def test_what_is_no_whole_caffemodel_is_one_line(tmp_path: Path, content: bytes,
     ("layers", "says"),
     [
         ({"conv1": SMALL["conv1"]}, r"weights of another network: no value for 1\.0\.weight"),
-        (SMALL, "weights of another network: no value for .* and no place for fc3.weight"),
+        (SMALL, "weights of another network: no value for .* and no place for caffe.fc3.weight"),
         (
             {name: (np.zeros((2, *shape[1:3], 1)[: len(shape)], np.float32), np.zeros(2, np.float32))
              for name, (shape, _, _) in CAFFENET.items() if name != "fc6"} | {"fc6": SMALL["fc3"]},
@@ -192,6 +192,14 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, layers: Layers, 
     path = tmp_path / "other.caffemodel"
     path.write_bytes(caffemodel(layers))
     with pytest.raises(WeightsError, match=says):
+        catalog.load("caffenet", weights=path)
+
+
+def test_caffes_names_in_another_kind_of_file_are_refused_for_their_channels(tmp_path: Path) -> None:
+    """Nobody turned their first layer from BGR to RGB."""
+    path = tmp_path / "converted.pth"
+    torch.save({"conv1.weight": torch.zeros(96, 3, 11, 11)}, path)
+    with pytest.raises(WeightsError, match=r"no place for conv1\.weight"):
         catalog.load("caffenet", weights=path)
 
 

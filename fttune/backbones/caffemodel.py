@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".caffemodel"
+PREFIX = "caffe."  # of the names of values that were read here, channels in RGB
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # wire types
 # By the field of NetParameter that holds it: the fields of a layer's name and of its blobs.

@@ -6,6 +6,7 @@ which here comes after pooling. Dropout feeds fc7 and fc8, so that the input of 
 
 from torch import nn
 
+from fttune.backbones.caffemodel import PREFIX
 from fttune.backbones.catalog import BACKBONES
 from fttune.backbones.staged import initialise
 
@@ -35,13 +36,13 @@ def build(*, classes: int = 1000) -> nn.Sequential:
 
 
 def rename(key: str) -> str:
-    """Where a value of Caffe's layers stands in the staged network; an unknown name is left as it is.
+    """Where a value that was read from a caffemodel stands in the staged network; another name is left as it is.
 
-    >>> rename("fc7.weight")
+    >>> rename("caffe.fc7.weight")
     '6.1.weight'
     """
-    layer, _, value = key.rpartition(".")
-    return f"{_PLACES[LAYERS.index(layer)]}.{value}" if layer in LAYERS else key
+    layer, _, value = key.removeprefix(PREFIX).rpartition(".")
+    return f"{_PLACES[LAYERS.index(layer)]}.{value}" if key.startswith(PREFIX) and layer in LAYERS else key
 
 
 def _pooled() -> tuple[nn.Module, nn.Module]:

@@ -87,7 +87,8 @@ def _digest(path: Path, size: int, modified: int) -> str:
 
 def _read(path: Path) -> dict[str, "Tensor"]:
     if path.suffix == caffemodel.SUFFIX:
-        return caffemodel.read_caffemodel(path)
+        # Under names of their own: another file with Caffe's names may hold images' channels in Caffe's order.
+        return {f"{caffemodel.PREFIX}{key}": value for key, value in caffemodel.read_caffemodel(path).items()}
     if path.suffix == tensors.SUFFIX:
         return tensors.read_tensors(path)
     import torch
