@@ -26,8 +26,11 @@ def print_rows(rows: Sequence[Row], *, as_json: bool = False) -> None:
     if as_json:
         return print_json(list(rows))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, value in rows[0].items() if rows else ():
-        table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int | float) else "left")
+    for place, (name, value) in enumerate(rows[0].items() if rows else ()):
+        # The first names the row: it is never cut.
+        width = None if place else max(len(_text(row[name])) for row in rows)
+        justify = "right" if isinstance(value, int | float) else "left"
+        table.add_column(name.replace("_", " "), justify=justify, min_width=width)
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
     return Console(highlight=False).print(table)
