@@ -12,6 +12,7 @@ from PIL import Image
 
 from fttune.backbones import catalog
 from fttune.backbones.source import SourceMean
+from fttune.config import load_sweep
 from fttune.data.catalog import folder
 from fttune.data.dataset import left_out
 from fttune.data.splits import non_test
@@ -21,8 +22,10 @@ from fttune.distance.metrics import bootstrap, cosine
 from fttune.distance.sample import Sample
 from fttune.errors import DataError, UsageError
 from fttune.runtime import Runtime
+from fttune.sweep.ground import Ground, prepare
 from fttune.trial import stored_size
 from images import make_folder
+from test_sweep import write_sweep
 
 vectors = st.lists(st.floats(0, 10), min_size=3, max_size=3).map(np.array).filter(lambda v: np.linalg.norm(v) > 1e-3)
 
@@ -187,3 +190,29 @@ def test_every_image_outside_the_test_set_may_be_asked_for(job: DistanceJob, tmp
     assert few.measure(runtime).images == 7
     assert all_of_them.measure(runtime).images == 24
     assert len({job.id, few.id, all_of_them.id}) == 3
+
+
+def grounded(tmp_path: Path, distance: dict[str, object]) -> Ground:
+    sweep = load_sweep(write_sweep(tmp_path, distance=distance))
+    return prepare(sweep, Runtime(store=tmp_path / "store", cache=tmp_path / "cache"), lambda *_: None)
+
+
+def test_a_sweep_measures_every_metric_from_a_folder_beside_its_file(tmp_path: Path) -> None:
+    make_folder(tmp_path / "few", classes=6, images=1)
+    ground = grounded(tmp_path, {"metrics": ["cosine", "svm", "cnn"], "source": "./few"})
+    jobs, missing = ground.distances()
+    assert [(job.dataset, job.metric) for job in jobs] == [("mine", name) for name in ("cosine", "svm", "cnn")]
+    assert missing == []
+    assert ground.undecoded == []
+    sources = [job.source for job in jobs]
+    assert [(source.dataset, source.test_per_class) for source in sources if isinstance(source, Sample)] == [
+        ("few", 0)
+    ] * 3
+    assert [job.sample.test_per_class for job in jobs] == [ground.facts.datasets["mine"].test] * 3
+
+
+def test_a_sweep_without_a_source_says_what_it_cannot_measure(tmp_path: Path) -> None:
+    jobs, missing = grounded(tmp_path, {"metrics": ["cosine"]}).distances()
+    assert jobs == []
+    assert len(missing) == 1
+    assert missing[0].startswith("no source mean is shipped for tiny at ")
