@@ -13,7 +13,7 @@ from fttune.backbones import catalog as backbones
 from fttune.backbones.source import available, source_mean
 from fttune.data import catalog as datasets
 from fttune.data.catalog import locate
-from fttune.data.dataset import Dataset
+from fttune.data.dataset import Dataset, left_out
 from fttune.data.store import ImageStore
 from fttune.distance.job import DistanceJob
 from fttune.distance.metrics import METRICS
@@ -100,6 +100,9 @@ def measured(asked: Measurement, metric: str) -> Row:
     """The distances of a target, one row for each metric, and what they rest on; `all` leaves out what needs images."""
     row, size = backbones.find(asked.backbone), asked.image_size or IMAGE_SIZE
     row.check_size("--image-size", size)
+    names = list(METRICS) if metric == "all" else [metric]
+    if metric != "all":
+        METRICS[metric].check_source(images=asked.source is not None)
     runtime = Runtime(store=place("store"), cache=place("features"))
     source = _sample(asked.source, asked, size, runtime) if asked.source else source_mean(asked.backbone, size, "crop")
     if source is None:
@@ -109,7 +112,6 @@ def measured(asked: Measurement, metric: str) -> Row:
             "choose one with --image-size, or name the source's images with --source"
         )
     sample = _sample(asked.target, asked, size, runtime)
-    names = list(METRICS) if metric == "all" else [metric]
     jobs = [DistanceJob(sample=sample, source=source, metric=name) for name in names]
     rows = [_measured(job, runtime) if metric != "all" or job.possible else _unmeasured(job) for job in jobs]
     return {
@@ -180,10 +182,13 @@ def checks() -> Row:
 def _sample(target: str, asked: Measurement, size: int, runtime: Runtime) -> Sample:
     """Every image of a dataset but its test set, decoded if need be."""
     row = locate(target, root=asked.root)
+    test = left_out(row)
+    if test != row.test:
+        say(f"{row.name}: a class has fewer than {row.test} images, so none is left out as a test set")
     return Sample(
         dataset=row.name,
         data_digest=_store(row, size, runtime).digest,
-        test_per_class=row.test,
+        test_per_class=test,
         backbone=asked.backbone,
         weights_digest=backbones.weights_digest(asked.backbone),
         image_size=size,

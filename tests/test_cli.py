@@ -162,6 +162,19 @@ def test_a_distance_may_be_measured_from_any_images() -> None:
     assert svm["value"] > 0.95
 
 
+def test_a_distance_takes_a_folder_of_one_image_per_class(tmp_path: Path) -> None:
+    make_folder(tmp_path / "few", classes=6, images=1)
+    asked = ("distance", "photos", "--image-size", 64, "--source", "./few", "--metric", "svm")
+    assert told(*asked)["metrics"][0]["images"] == 6
+    assert "few: a class has fewer than 10 images, so none is left out as a test set" in fttune(*asked).stderr
+
+
+def test_a_metric_without_its_source_is_refused_before_an_image_is_read(tmp_path: Path) -> None:
+    make_folder(tmp_path / "mine")
+    assert "needs the source's images" in refused("distance", "./mine", "--metric", "cnn")
+    assert not (tmp_path / "fttune_store").exists()
+
+
 def test_a_doctor_finds_versions_and_weights() -> None:
     facts = told("doctor")
     assert facts["torch"]

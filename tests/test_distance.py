@@ -1,5 +1,6 @@
 """Distances are true cosines of mean features, never of test images."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,18 +8,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from fttune.backbones import catalog
 from fttune.backbones.source import SourceMean
+from fttune.config import load_sweep
 from fttune.data.catalog import folder
-from fttune.data.store import build
+from fttune.data.dataset import left_out
+from fttune.data.splits import non_test
+from fttune.data.store import ImageStore, build, open_store
 from fttune.distance.job import DistanceJob
 from fttune.distance.metrics import bootstrap, cosine
 from fttune.distance.sample import Sample
-from fttune.errors import UsageError
+from fttune.errors import DataError, UsageError
 from fttune.runtime import Runtime
+from fttune.sweep.ground import Ground, prepare
 from fttune.trial import stored_size
 from images import make_folder
+from test_sweep import write_sweep
 
 vectors = st.lists(st.floats(0, 10), min_size=3, max_size=3).map(np.array).filter(lambda v: np.linalg.norm(v) > 1e-3)
 
@@ -86,21 +93,68 @@ def test_a_measurement_uses_every_image_but_the_test_set(job: DistanceJob, tmp_p
     assert record.value == pytest.approx(expected)
 
 
-def test_the_images_of_the_test_set_have_no_say(job: DistanceJob, tmp_path: Path) -> None:
-    from fttune.data.splits import non_test
-    from fttune.data.store import open_store
-
-    runtime = Runtime(store=tmp_path / "store", cache=tmp_path / "cache", device="cpu")
+def rows_used(job: DistanceJob, runtime: Runtime) -> tuple[ImageStore, np.ndarray]:
     store = open_store(root=runtime.store, digest=job.sample.data_digest, size=stored_size(32), resize="crop")
-    used = non_test(labels=store.labels, keys=store.keys, pools=store.pools, test=4, maximum=2000)
-    for metric in ("cosine", "mmd", "svm", "cnn"):
-        whole = replace(job, source=replace(job.sample, dataset="source"), metric=metric)
-        assert whole.possible
+    return store, non_test(
+        dataset="mine",
+        classes=store.classes,
+        labels=store.labels,
+        keys=store.keys,
+        pools=store.pools,
+        test=4,
+        maximum=None,
+    )
+
+
+def test_what_is_shown_are_the_images_outside_the_test_set(job: DistanceJob, tmp_path: Path) -> None:
+    runtime = Runtime(store=tmp_path / "store", cache=tmp_path / "cache", device="cpu")
+    store, used = rows_used(job, runtime)
     shown = job.sample.pixels(runtime, 16)
     assert shown.shape == (len(used), 3, 16, 16)
     assert len(used) == len(store.labels) - 3 * 4
     centre = store.images(used)[:, 2:34, 2:34].astype(float) / 255
     np.testing.assert_allclose(shown.mean((2, 3)), centre.mean((1, 2)), atol=0.02)
+
+
+def darkened(job: DistanceJob, runtime: Runtime, photos: Path, keys: Iterable[str]) -> Sample:
+    """The sample of the folder once some of its images are eight times as dark."""
+    for key in keys:
+        with Image.open(photos / key) as image:
+            image.point([value // 8 for value in range(256)] * 3).save(photos / key)
+    store = build(folder("mine", photos).source(), name="mine", size=stored_size(32), resize="crop", root=runtime.store)
+    return replace(job.sample, data_digest=store.digest)
+
+
+def test_the_images_of_the_test_set_have_no_say(job: DistanceJob, tmp_path: Path) -> None:
+    runtime = Runtime(store=tmp_path / "store", cache=tmp_path / "cache")
+    store, used = rows_used(job, runtime)
+    held = sorted(set(range(len(store.keys))) - set(used.tolist()))
+
+    def seen(sample: Sample) -> list[np.ndarray]:
+        """All that any metric reads, of a target or of a source."""
+        values = [replace(job, sample=sample, metric=name).measure(runtime).value for name in ("cosine", "mmd")]
+        return [sample.features(runtime), sample.pixels(runtime, 32), np.array(values)]
+
+    plain = seen(job.sample)
+    for rows, alike in ((held, True), (used.tolist(), False)):
+        dark = darkened(job, runtime, tmp_path / "photos", [store.keys[row] for row in rows])
+        assert dark.data_digest != job.sample.data_digest
+        same = [np.array_equal(one, other) for one, other in zip(plain, seen(dark), strict=True)]
+        assert same == [alike] * 3
+
+
+def test_only_a_user_s_set_too_small_for_the_default_has_no_test_set(tmp_path: Path) -> None:
+    few, enough = (folder("f", make_folder(tmp_path / str(n), images=n)) for n in (9, 10))
+    assert (few.test, left_out(few)) == (10, 0)
+    assert left_out(enough) == 10
+    assert left_out(replace(few, task="object")) == 10
+    assert left_out(replace(few, test=None)) is None
+
+
+def test_a_class_too_small_for_the_test_set_is_named(job: DistanceJob, tmp_path: Path) -> None:
+    asked = replace(job, sample=replace(job.sample, test_per_class=13))
+    with pytest.raises(DataError, match="dataset 'mine', class 'c0': has 12 images to test on, needs 13"):
+        asked.measure(Runtime(store=tmp_path / "store", cache=tmp_path / "cache"))
 
 
 def test_what_makes_a_measurement_another_one_is_in_its_id(job: DistanceJob) -> None:
@@ -136,3 +190,29 @@ def test_every_image_outside_the_test_set_may_be_asked_for(job: DistanceJob, tmp
     assert few.measure(runtime).images == 7
     assert all_of_them.measure(runtime).images == 24
     assert len({job.id, few.id, all_of_them.id}) == 3
+
+
+def grounded(tmp_path: Path, distance: dict[str, object]) -> Ground:
+    sweep = load_sweep(write_sweep(tmp_path, distance=distance))
+    return prepare(sweep, Runtime(store=tmp_path / "store", cache=tmp_path / "cache"), lambda *_: None)
+
+
+def test_a_sweep_measures_every_metric_from_a_folder_beside_its_file(tmp_path: Path) -> None:
+    make_folder(tmp_path / "few", classes=6, images=1)
+    ground = grounded(tmp_path, {"metrics": ["cosine", "svm", "cnn"], "source": "./few"})
+    jobs, missing = ground.distances()
+    assert [(job.dataset, job.metric) for job in jobs] == [("mine", name) for name in ("cosine", "svm", "cnn")]
+    assert missing == []
+    assert ground.undecoded == []
+    sources = [job.source for job in jobs]
+    assert [(source.dataset, source.test_per_class) for source in sources if isinstance(source, Sample)] == [
+        ("few", 0)
+    ] * 3
+    assert [job.sample.test_per_class for job in jobs] == [ground.facts.datasets["mine"].test] * 3
+
+
+def test_a_sweep_without_a_source_says_what_it_cannot_measure(tmp_path: Path) -> None:
+    jobs, missing = grounded(tmp_path, {"metrics": ["cosine"]}).distances()
+    assert jobs == []
+    assert len(missing) == 1
+    assert missing[0].startswith("no source mean is shipped for tiny at ")

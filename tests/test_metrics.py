@@ -86,6 +86,17 @@ def test_no_image_is_trained_and_tested_on(source: int, target: int, seed: int) 
         assert not set(train[side].ravel()) & set(test[side].ravel())
 
 
+def test_a_set_cannot_be_told_from_itself() -> None:
+    same = features(60)
+    found = svm(same, same.copy())
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+
+
+def test_sides_may_change_places() -> None:
+    one, other = features(60), features(60, 0.5, seed=1)
+    assert svm(one, other).value == pytest.approx(svm(other, one).value)
+
+
 def test_too_few_images_to_tell_apart_are_refused() -> None:
     with pytest.raises(DataError, match="needs at least 4 images of source and target, but got 3"):
         svm(features(30), features(3))

@@ -134,7 +134,7 @@ def test_a_test_set_opens_once_and_always_tells_its_size() -> None:
 @given(st.integers(1, 100))
 def test_a_distance_is_measured_on_balanced_images_outside_the_test_set(maximum: int) -> None:
     labels, keys, pools = listing(30)
-    rows = non_test(labels=labels, keys=keys, pools=pools, test=4, maximum=maximum)
+    rows = non_test(dataset="d", classes=CLASSES, labels=labels, keys=keys, pools=pools, test=4, maximum=maximum)
     counts = np.bincount(labels[rows], minlength=3)
     assert len(rows) == min(maximum, 78)
     assert counts.max() - counts.min() <= 1

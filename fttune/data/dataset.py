@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fttune.data.classes import capped, half_of, large
+from fttune.data.classes import capped, half_of, large, sizes
 from fttune.data.readers import Source
 from fttune.errors import AbsentDataError, DataError, unknown
 
 # The folder of official downloads, where neither a command nor a sweep file names one.
 ROOT = "FTTUNE_DATA"
+# The task of a dataset that is no row of the catalog.
+YOURS = "yours"
 # Options of every dataset: which part of it is used.
 _OTHER_CLASSES = {"half", "half_seed", "min_per_class"}  # options that change which classes there are
 PARTS = ("half", "half_seed", "min_per_class", "most_per_class")
@@ -41,6 +43,17 @@ class Dataset:
     def needed(self) -> int:
         """Images of each class that the largest usual split takes, an official test set apart."""
         return max(self.images_per_class, default=0) + self.val + (self.test or 0)
+
+
+def left_out(row: Dataset) -> int | None:
+    """Test images of each class that a distance leaves out; None: the official test set.
+
+    The row's own number, but 0 of a user's set with a class that has fewer: there the number is a default that nobody
+    chose, and no sweep tests on it.
+    """
+    if row.task != YOURS or row.test is None:
+        return row.test
+    return row.test if min(sizes(row.source())) >= row.test else 0
 
 
 def opened(row: Dataset, *, root: Path | None = None, options: Mapping[str, Any] | None = None) -> Dataset:

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fttune.data.dataset import PARTS, Dataset, opened
+from fttune.data.dataset import PARTS, YOURS, Dataset, opened
 from fttune.data.readers import FolderSource, Source
 from fttune.errors import AbsentDataError, DataError, unknown
 
@@ -46,7 +46,7 @@ def given(
 
 def _bare(name: str, target: str) -> Dataset:
     return Dataset(
-        name=name, classes=0, task="yours", images_per_class=(), val=VAL, test=TEST, source=_nowhere, about=target
+        name=name, classes=0, task=YOURS, images_per_class=(), val=VAL, test=TEST, source=_nowhere, about=target
     )
 
 

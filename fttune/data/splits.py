@@ -89,14 +89,20 @@ def train_and_val(
 
 
 def non_test(
-    *, labels: np.ndarray, keys: Sequence[str], pools: Sequence[str], test: int | None, maximum: int | None
+    *,
+    dataset: str,
+    classes: Sequence[str],
+    labels: np.ndarray,
+    keys: Sequence[str],
+    pools: Sequence[str],
+    test: int | None,
+    maximum: int | None,
 ) -> np.ndarray:
     """Rows int64 of images outside the test set, at most `maximum` (None: all), as balanced as the classes allow.
 
-    `test` is the number that `make_split` is given; 0 holds nothing out.
+    `test` is the number that `make_split` is given; 0 holds nothing out. Raises DataError naming a class with fewer.
     """
-    classes = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
-    _, rest = _hold_out("", classes, labels, keys, pools, test)
+    _, rest = _hold_out(dataset, classes, labels, keys, pools, test)
     ranked = [_ranked(rows, keys, "distance", 0) for rows in rest]
     longest = max(map(len, ranked), default=0)
     in_turn = [rows[place] for place in range(longest) for rows in ranked if place < len(rows)]

@@ -7,7 +7,6 @@ import numpy as np
 from fttune.backbones.source import SourceMean
 from fttune.distance.metrics import METRICS, Measured, Metric
 from fttune.distance.sample import Sample
-from fttune.errors import UsageError
 from fttune.record import DistanceRecord
 from fttune.runtime import Runtime
 from fttune.trial import seed_from
@@ -56,9 +55,8 @@ class DistanceJob:
 
     def _source(self, runtime: Runtime) -> tuple[np.ndarray, int]:
         """What the metric reads of the source, and from how many images."""
+        self._row.check_source(images=isinstance(self.source, Sample))
         if isinstance(self.source, SourceMean):
-            if not self.possible:
-                raise UsageError(f"the {self.metric} distance needs the source's images: name them with --source")
             return self.source.vector.astype(np.float64), self.source.images
         if self._row.reads == "pixels":
             images = self._pixels(self.source, runtime)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from fttune.errors import DataError
+from fttune.errors import DataError, UsageError
 
 _RESAMPLES = 1000
 _LEAST = 4  # images of either side that can be halved and still train and test
@@ -42,6 +42,11 @@ class Metric:
     between: Between | None = None
     tell_apart: TellApart | None = None
     repeats: int = 1
+
+    def check_source(self, *, images: bool) -> None:
+        """Raise UsageError when the source's images are needed and are not there."""
+        if self.reads != "means" and not images:
+            raise UsageError(f"the {self.name} distance needs the source's images: name them with --source")
 
     def measure(self, source: np.ndarray, target: np.ndarray, *, source_images: int, seed: int) -> Measured:
         """From a source mean [D] or the source's images, and the target's images, [N, ...]."""
@@ -80,12 +85,15 @@ def bootstrap(between: Between, source: np.ndarray, target: np.ndarray, *, seed:
 
 
 def halved(source: np.ndarray, target: np.ndarray, *, seed: int) -> tuple[tuple[np.ndarray, ...], ...]:
-    """Equally many images of source and target, drawn by `seed`: a half of each to train on, the other to test on."""
+    """Equally many images of source and target, drawn by `seed`: a half of each to train on, the other to test on.
+
+    Both sides are drawn alike, so that of a set against itself no image is trained on as one side and tested as the
+    other, which would push the accuracy far below chance.
+    """
     count = min(len(source), len(target))
     if count < _LEAST:
         raise DataError(f"telling apart needs at least {_LEAST} images of source and target, but got {count}")
-    rng = np.random.default_rng(seed)
-    drawn = [images[rng.permutation(len(images))[:count]] for images in (source, target)]
+    drawn = [images[np.random.default_rng(seed).permutation(len(images))[:count]] for images in (source, target)]
     return tuple(images[: count // 2] for images in drawn), tuple(images[count // 2 :] for images in drawn)
 
 

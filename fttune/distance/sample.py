@@ -94,7 +94,13 @@ class Sample:
             root=runtime.store, digest=self.data_digest, size=stored_size(self.image_size), resize=self.resize
         )
         rows = non_test(
-            labels=store.labels, keys=store.keys, pools=store.pools, test=self.test_per_class, maximum=self.maximum
+            dataset=self.dataset,
+            classes=store.classes,
+            labels=store.labels,
+            keys=store.keys,
+            pools=store.pools,
+            test=self.test_per_class,
+            maximum=self.maximum,
         )
         if not len(rows):
             raise DataError(f"dataset '{self.dataset}' has no image outside its test set to measure a distance on")

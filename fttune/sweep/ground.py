@@ -10,7 +10,7 @@ from fttune.backbones.source import SourceMean, available, source_mean
 from fttune.config import DatasetEntry, DatasetGrid, Sweep
 from fttune.data import catalog as datasets
 from fttune.data.classes import too_small
-from fttune.data.dataset import Dataset
+from fttune.data.dataset import Dataset, left_out
 from fttune.data.given import given
 from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_digest
@@ -195,7 +195,9 @@ def _named_source(sweep: Sweep, data: Callable[[str, Dataset], str]) -> NamedSou
     if sweep.distance.source is None:
         return None
     row = datasets.locate(sweep.distance.source, root=sweep.data.root)
-    facts = DatasetFacts(digest=data(row.name, row), val=row.val, test=row.test)
+    digest = data(row.name, row)
+    # Without a digest its images are not here to be counted.
+    facts = DatasetFacts(digest=digest, val=row.val, test=left_out(row) if digest else row.test)
     return NamedSource(row=row, facts=facts)
 
 
