@@ -143,7 +143,7 @@ def test_the_published_values_measured_again_are_as_published_with_the_papers_ow
         (("coral", "plankton"),)
     ] * 3
     assert (
-        "In the paper's own table: Order by cosine and svm: Spearman 0.964 over 7 datasets; reversed: Coral against"
+        "The paper's own table. Order by cosine and svm: Spearman 0.964 over 7 datasets; reversed: Coral against"
         " Plankton." in sheet.notes
     )
 

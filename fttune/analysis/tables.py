@@ -77,7 +77,7 @@ def distances_sheet(distances: Sequence[DistanceRecord], edges: Sequence[float])
             "Brackets: a 95 % interval over resampled images (cosine, mmd), or the range over repeated draws (svm, cnn,"
             " whose chance is 0.5); n: target images. Compared is the band of the cosine distance.",
             *map(_told, ours),
-            *(f"In the paper's own table: {_told(agreement)}" for agreement in published if agreement.reversed),
+            *(f"The paper's own table. {_told(agreement)}" for agreement in published if agreement.reversed),
             f"{len(distances)} measurements; a dash was not measured.",
         ),
         facts={"agreement": [asdict(one) for one in ours], "paper: agreement": [asdict(one) for one in published]},
