@@ -174,12 +174,12 @@ def test_two_sets_of_images_of_one_name_are_both_ranked() -> None:
 PRINTED = {
     "caltech256": ((256, 0, 2, 25), (1, 10, 25, 53), "as published"),
     "sun397": ((397, 0, 2, 25), (1, 10, 50, 70), "as published"),
-    "mit67": ((67, 0, 2, 20), (1, 10, 25, 75), "as published; the official test set is not compared"),
+    "mit67": ((67, 0, 2, 20), (1, 10, 25, 75), "as published but test, not compared"),
     "cub200": ((200, 0, 2, 29), (5, 20, 27), "differs: train"),
     "cub200_paper": ((200, 0, 2, 4), (5, 20, 35), "differs: test"),
     "coral": ((8, 1, 50, 300), (10, 50, 200, 450), "as published"),
     "plankton": ((34, 69, 50, 85), (1, 10, 300, 550), "as published"),
-    "imagenet500b": ((500, 0, 20, 50), (1, 10, 25, 53, 120), "as published; the official test set is not compared"),
+    "imagenet500b": ((500, 0, 20, 50), (1, 10, 25, 53, 120), "as published but test, not compared"),
 }
 
 

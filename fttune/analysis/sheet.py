@@ -57,7 +57,7 @@ class Sheet:
         head = "".join(f"<th scope=col>{escape(column)}</th>" for column in self.columns)
         rows = "".join(f"<tr>{''.join(_cell(row[column]) for column in self.columns)}</tr>" for row in self.rows)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        table = f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        table = f"<div class=wide><table class=sheet><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         return f"<h2>{escape(self.title)}</h2>{table}{notes}"
 
 
