@@ -53,8 +53,9 @@ def test_figure_1_compares_one_new_layer_with_three_and_five() -> None:
 def test_a_trend_is_the_geometric_mean_at_each_place() -> None:
     panel = replace(copying_data(SMALL)[0], names=("a", "b", "a"), x=(5.0, 5.0, 25.0), y=(0.5, 2.0, 3.0))
     places, means = panel.trend()
-    assert places.tolist() == [5, 25]
+    assert places == [5, 25]
     assert means == pytest.approx([1, 3])
+    assert panel.document["average"] == {"x": places, "y": means}
 
 
 def test_figure_2_is_tuned_over_frozen_against_images_and_distance() -> None:
@@ -68,10 +69,17 @@ def test_figure_2_is_tuned_over_frozen_against_images_and_distance() -> None:
 def test_what_a_panel_leaves_out_is_said_on_it() -> None:
     near = [make_run("tune", 0.5, dataset="c"), make_run("freeze", 0.1, dataset="c")]
     far = [make_run("tune", 0.5, dataset="d"), make_run("freeze", 0.4, dataset="d")]
-    panels = tuning_data(evidence([*grid(), *near, *far]))
-    assert [(len(p.x), p.left_out) for p in panels] == [(5, "1 flagged"), (4, "1 flagged, 1 without a distance")]
+    alone = make_run("tune", 0.5, dataset="e")
+    panels = tuning_data(evidence([*grid(), *near, *far, alone]))
+    assert [(len(p.x), p.left_out) for p in panels] == [
+        (5, "1 flagged, 1 unpaired"),
+        (4, "1 flagged, 1 unpaired, 1 without a distance"),
+    ]
+    assert panels[1].flagged == ("c/5 net s0: denominator 0.100 is within 2 times chance (0.100)",)
+    assert panels[1].unpaired == ("e/5 T(1-7)R(8) s0: no finished run with freeze under the same conditions",)
+    assert panels[1].unplaced == ("d/5 net s0",)
     titles = [axis.get_title() for axis in draw_ratios(panels).axes]
-    assert titles[1] == "By distance, n = 4; left out: 1 flagged, 1 without a distance"
+    assert titles[1] == "By distance, n = 4\nleft out: 1 flagged, 1 unpaired, 1 without a distance"
 
 
 def test_figure_3_has_every_result_of_every_backbone_once() -> None:
@@ -110,6 +118,19 @@ def test_no_label_touches_another_or_leaves_the_figure(name: str, found: Evidenc
             assert all(end <= start for (_, end), (start, _) in pairwise(shown))
 
 
+def test_the_line_at_100_images_is_explained_by_the_legend() -> None:
+    figure = draw_ratios(tuning_data(LARGE))
+    (line,) = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+    assert line.get_xdata() == [100, 100]
+    (legend,) = figure.legends
+    assert "100 images: large" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_the_papers_sizes_are_all_labelled_where_they_fit() -> None:
+    assert spaced_ticks([1, 10, 300, 550], 1 / 1.4, 550 * 1.4) == [1, 10, 550]
+    assert spaced_ticks([10, 50, 200, 450], 10 / 1.4, 450 * 1.4) == [10, 50, 200, 450]
+
+
 @pytest.mark.parametrize("name", sorted(FIGURES))
 def test_equal_runs_give_equal_figures(name: str) -> None:
     draw = FIGURES[name].drawn
@@ -132,8 +153,9 @@ def test_one_is_always_on_the_axis_and_labels_keep_their_distance(low: float, hi
 
 
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=30))
-def test_the_fewest_images_are_always_labelled(places: list[int]) -> None:
+def test_the_fewest_and_where_there_is_room_the_most_images_are_labelled(places: list[int]) -> None:
     kept = spaced_ticks([float(place) for place in places], min(places) / 1.4, max(places) * 1.4)
     assert kept[0] == min(places)
+    assert len(kept) == 1 or kept[-1] == max(places)
     assert set(kept) <= set(places)
     assert kept == sorted(set(kept))

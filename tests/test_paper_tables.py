@@ -15,8 +15,8 @@ from fttune.analysis.published import tables
 from fttune.analysis.ratios import distances_of, tune_to_freeze
 from fttune.analysis.recommend import band, recommend
 from fttune.analysis.select import select
-from fttune.analysis.tables import METRICS, datasets_sheet, distances_sheet, published_agreements, verdicts_sheet
-from fttune.record import RunRecord
+from fttune.analysis.tables import METRICS, PAPER, datasets_sheet, distances_sheet, published_agreements, verdicts_sheet
+from fttune.record import DistanceRecord, RunRecord
 
 EDGES = (0.2, 0.4)
 
@@ -101,7 +101,11 @@ def test_table_2_has_a_row_for_each_dataset_and_a_column_for_each_metric() -> No
         ("plankton", "L", "differs"),
         ("mine", "M", "not in the paper"),
     ]
-    assert sheet.rows[0]["svm"] == "0.973 [0.960, 0.980], n = 100"
+    assert str(sheet.rows[0]["svm"]) == "0.973 [0.960, 0.980], n = 100"
+    assert sheet.document["rows"][0]["svm"] == {
+        "value": 0.973, "low": 0.96, "high": 0.98, "spread": "range", "images": 100, "source_images": 1000,
+        "repeats": 1, "chance": 0.5,
+    }  # fmt: skip
     assert (sheet.rows[0]["mmd"], sheet.rows[0]["paper: mmd"]) == (None, 38.7)
     assert [row["paper: cosine"] for row in sheet.rows] == [0.455, 0.534, None]
 
@@ -110,10 +114,84 @@ def test_table_2_tells_where_metrics_disagree() -> None:
     names = ("caltech256", "sun397", "mit67")
     cosine = [make_distance(name, value) for name, value in zip(names, (0.1, 0.2, 0.3), strict=True)]
     mmd = [replace(r, metric="mmd", value=v) for r, v in zip(cosine, (1.0, 3.0, 2.0), strict=True)]
-    notes = distances_sheet([*cosine, *mmd], EDGES).notes
-    assert notes[1] == "Order by cosine and mmd: Spearman 0.500 over 3 datasets; reversed: mit67 against sun397."
-    assert notes[2:] == ("6 measurements; a dash was not measured.",)
+    sheet = distances_sheet([*cosine, *mmd], EDGES)
+    told = "Order by cosine and mmd: Spearman 0.500 over 3 datasets; reversed: mit67 against sun397."
+    assert sheet.notes[1] == told
+    assert sheet.notes[-1] == "6 measurements; a dash was not measured."
+    assert sheet.document["agreement"] == [
+        {
+            "metrics": ("cosine", "mmd"),
+            "datasets": 3,
+            "spearman": pytest.approx(0.5),
+            "reversed": (("mit67", "sun397"),),
+        }
+    ]
     assert METRICS == ("cosine", "mmd", "svm", "cnn")
+
+
+def measured(name: str) -> list[DistanceRecord]:
+    """The published distances of a dataset as if measured here."""
+    row = next(row for row in tables()["table2"] if row["dataset"] == PAPER[name])
+    return [replace(make_distance(name, row[metric]), metric=metric) for metric in METRICS]
+
+
+def test_the_published_values_measured_again_are_as_published_with_the_papers_own_exception() -> None:
+    names = [name for name in PAPER if name != "cub200_paper"]
+    sheet = distances_sheet([record for name in names for record in measured(name)], EDGES)
+    assert [row["compared"] for row in sheet.rows] == ["as published"] * 7
+    assert [one["reversed"] for one in sheet.document["agreement"] if "svm" in one["metrics"]] == [
+        (("coral", "plankton"),)
+    ] * 3
+    assert (
+        "The paper's own table. Order by cosine and svm: Spearman 0.964 over 7 datasets; reversed: Coral against"
+        " Plankton." in sheet.notes
+    )
+
+
+@given(st.permutations(["every", "some", "near", "old"]))
+def test_two_ways_of_measuring_are_two_rows_in_whatever_order_they_were_logged(order: list[str]) -> None:
+    every = make_distance("coral", 0.455)
+    kinds = {
+        "every": every,
+        "some": replace(every, maximum=2000, value=0.1),
+        "near": replace(every, source="other", value=0.3),
+        "old": replace(every, data_digest="old", value=0.2),
+    }
+    sheet = distances_sheet([kinds[kind] for kind in order], EDGES)
+    assert sorted(row["value"] for row in (row["cosine"] for row in sheet.document["rows"])) == [0.1, 0.2, 0.3, 0.455]
+    assert sheet == distances_sheet(list(kinds.values()), EDGES)
+
+
+def test_two_sets_of_images_of_one_name_are_both_ranked() -> None:
+    near = make_distance("coral", 0.1)
+    far, other = replace(near, data_digest="old", value=0.3), make_distance("mit67", 0.2)
+    found = [r for record in (near, far, other) for r in (record, replace(record, metric="mmd"))]
+    (agreement,) = distances_sheet(found, EDGES).document["agreement"]
+    assert (agreement["datasets"], agreement["spearman"]) == (3, pytest.approx(1))
+
+
+# What Table 1 says of each dataset, as the sweeps of this project ask for it.
+PRINTED = {
+    "caltech256": ((256, 0, 2, 25), (1, 10, 25, 53), "as published"),
+    "sun397": ((397, 0, 2, 25), (1, 10, 50, 70), "as published"),
+    "mit67": ((67, 0, 2, 20), (1, 10, 25, 75), "as published but test, not compared"),
+    "cub200": ((200, 0, 2, 29), (5, 20, 27), "differs: train"),
+    "cub200_paper": ((200, 0, 2, 4), (5, 20, 35), "differs: test"),
+    "coral": ((8, 1, 50, 300), (10, 50, 200, 450), "as published"),
+    "plankton": ((34, 69, 50, 85), (1, 10, 300, 550), "as published"),
+    "imagenet500b": ((500, 0, 20, 50), (1, 10, 25, 53, 120), "as published but test, not compared"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PRINTED))
+def test_each_row_of_table_1_is_held_against_the_printed_one(name: str) -> None:
+    (classes, dropped, val, test), sizes, compared = PRINTED[name]
+    facts = {"classes": classes, "dropped_classes": dropped, "val_images": val * classes, "test_images": test * classes}
+    runs = [replace(make_run("tune", 0.5, dataset=name, images_per_class=size), **facts) for size in sizes]
+    (row,) = datasets_sheet(runs).rows
+    assert row["compared"] == compared
+    (row,) = datasets_sheet([replace(run, dropped_classes=dropped + 2) for run in runs]).rows
+    assert "too small" in str(row["compared"])
 
 
 def test_table_3_marks_each_box_as_published_other_or_without_evidence() -> None:

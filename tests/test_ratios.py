@@ -124,6 +124,13 @@ def test_only_the_cosine_is_a_distance_and_the_larger_source_speaks() -> None:
     assert list(distances_of([*others, cosine]).values()) == list(distances_of([cosine, *others]).values()) == [0.3]
 
 
+def test_a_distance_does_not_depend_on_the_order_of_the_log() -> None:
+    """The same place measured on all images and on 2,000 of them: all images count."""
+    every = replace(make_distance("a", 0.45), images=5000)
+    some = replace(every, images=2000, maximum=2000, value=0.1)
+    assert list(distances_of([every, some]).values()) == list(distances_of([some, every]).values()) == [0.45]
+
+
 def test_unequal_budgets_are_never_paired() -> None:
     runs = [make_run("tune", 0.5, lr=0.1), make_run("tune", 0.5, lr=0.2), make_run("freeze", 0.5, lr=0.1)]
     pairing = tune_to_freeze(select(runs), {})

@@ -73,9 +73,19 @@ def test_what_was_asked_for_and_is_not_there_is_listed(tmp_path: Path) -> None:
         assert "22 runs; 2 of the grid missing, named in table.json." in (tmp_path / table).read_text()
     for figure in ("fig1", "fig2", "fig3"):
         facts = json.loads((tmp_path / f"{figure}.json").read_text())
-        assert (facts["runs"], facts["missing"]) == (22, 2)
-        assert "22 results, 2 of the grid missing" in (tmp_path / "report.html").read_text()
+        assert (facts["runs"], facts["missing"]) == (22, list(report.missing))
+        assert facts["failed"] == [f"a/5 net {failed.spec} s0: out of memory"]
+    page = (tmp_path / "report.html").read_text()
+    assert "22 results, 2 of the grid missing, failed: 1" in page
+    assert f"a/5 net {lost.spec} s0: no run" in page
     assert make_report(runs, DISTANCES).missing == ()
+
+
+def averages(figure: Any) -> list[tuple[float, float]]:
+    """Every corner of the lines through averages."""
+    lines = [line for axis in figure.axes for line in axis.lines]
+    joined = [line for line in lines if line.get_label().startswith(("average", "tune, ", "freeze, "))]
+    return sorted((x, y) for line in joined for x, y in line.get_xydata())
 
 
 def points(figure: Any) -> list[list[tuple[float, float]]]:
@@ -92,7 +102,10 @@ def test_the_numbers_of_a_figure_are_those_that_are_drawn(tmp_path: Path) -> Non
     for name, row in FIGURES.items():
         panels = json.loads((tmp_path / f"{name}.json").read_text())["panels"]
         told = [sorted(zip(panel["x"], panel["y"], strict=True)) for panel in panels]
-        drawn = points(row.drawn(report.evidence))
+        figure = row.drawn(report.evidence)
+        drawn = points(figure)
+        corners = [zip(panel["average"]["x"], panel["average"]["y"], strict=True) for panel in panels]
+        assert averages(figure) == sorted(chain(*corners)) != []
         if name == "fig3":  # several curves in each panel
             told, drawn = [sorted(chain(*told))], [sorted(chain(*drawn))]
         assert drawn == told

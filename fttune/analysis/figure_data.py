@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from fttune.analysis.ratios import Distances, Pairing, compare_depths, tune_to_freeze
+from fttune.analysis.ratios import Distances, Pair, Pairing, compare_depths, tune_to_freeze
 from fttune.analysis.select import Result
 
 _MODES = {"tune": "Fine-tuned (T)", "freeze": "Frozen (F)"}
@@ -22,14 +23,27 @@ class Points:
     names: tuple[str, ...]  # dataset of each point
     x: tuple[float, ...]
     y: tuple[float, ...]  # ratios
-    left_out: str = ""  # pairs that are not shown, and why
-    edge: float | None = None  # a dotted line here
+    flagged: tuple[str, ...] = ()  # a line for each pair that is not shown, and why
+    unpaired: tuple[str, ...] = ()  # a line for each result without a fair partner
+    unplaced: tuple[str, ...] = ()  # a line for each pair whose dataset has no distance
+    edge: float | None = None  # a dotted line here: large data begin
 
-    def trend(self) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def left_out(self) -> str:
+        """How many points are not there, by the reason."""
+        kinds = {"flagged": self.flagged, "unpaired": self.unpaired, "without a distance": self.unplaced}
+        return ", ".join(f"{len(lines)} {kind}" for kind, lines in kinds.items() if lines)
+
+    def trend(self) -> tuple[list[float], list[float]]:
         """The averages: the geometric mean of the ratios at each x, sorted by x."""
-        places = np.unique(self.x)
+        places = sorted(set(self.x))
         logs, x = np.log(self.y), np.array(self.x)
-        return places, np.exp([logs[x == place].mean() for place in places])
+        return places, [float(np.exp(logs[x == place].mean())) for place in places]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """All that is drawn, and what is not, as JSON-able values."""
+        return asdict(self) | {"average": dict(zip(("x", "y"), self.trend(), strict=True))}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +57,16 @@ class Curve:
     y: tuple[float, ...]  # accuracy of each point
     chance: float
 
+    def means(self) -> tuple[list[int], list[float]]:
+        """The mean over seeds at each number of images, sorted by it."""
+        places, x, y = sorted(set(self.x)), np.array(self.x), np.array(self.y)
+        return places, [float(y[x == place].mean()) for place in places]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """All that is drawn, as JSON-able values."""
+        return asdict(self) | {"average": dict(zip(("x", "y"), self.means(), strict=True))}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
@@ -51,7 +75,8 @@ class Evidence:
     results: Sequence[Result]
     distances: Distances
     large: float  # images per class where large data begin
-    missing: int = 0  # cells that were asked for and have no finished run
+    missing: tuple[str, ...] = ()  # a line for each cell and seed that was asked for and has no finished run
+    failed: tuple[str, ...] = ()  # a line for each failed trial
 
 
 def copying_data(evidence: Evidence) -> list[Points]:
@@ -75,7 +100,6 @@ def tuning_data(evidence: Evidence) -> list[Points]:
     pairing = tune_to_freeze(evidence.results, evidence.distances)
     left = _points(pairing, title="By images per class", y_label="tuned / frozen", edge=evidence.large)
     placed = [(pair, pair.distance) for pair in pairing.counted if pair.distance is not None]
-    lost = len(pairing.counted) - len(placed)
     right = Points(
         title="By distance",
         y_label="tuned / frozen",
@@ -83,7 +107,9 @@ def tuning_data(evidence: Evidence) -> list[Points]:
         names=tuple(pair.dataset for pair, _ in placed),
         x=tuple(distance for _, distance in placed),
         y=tuple(pair.ratio for pair, _ in placed),
-        left_out=", ".join(filter(None, (left.left_out, f"{lost} without a distance" if lost else ""))),
+        flagged=left.flagged,
+        unpaired=left.unpaired,
+        unplaced=tuple(_name(pair) for pair in pairing.counted if pair.distance is None),
     )
     return [left, right]
 
@@ -109,7 +135,6 @@ def accuracy_data(evidence: Evidence) -> list[Curve]:
 
 def _points(pairing: Pairing, *, title: str, y_label: str, edge: float | None = None) -> Points:
     pairs = pairing.counted
-    flagged = len(pairing.pairs) - len(pairs)
     return Points(
         title=title,
         y_label=y_label,
@@ -117,6 +142,11 @@ def _points(pairing: Pairing, *, title: str, y_label: str, edge: float | None = 
         names=tuple(pair.dataset for pair in pairs),
         x=tuple(float(pair.images_per_class) for pair in pairs),
         y=tuple(pair.ratio for pair in pairs),
-        left_out=f"{flagged} flagged" if flagged else "",
+        flagged=tuple(f"{_name(pair)}: {pair.flagged}" for pair in pairing.pairs if pair.flagged),
+        unpaired=pairing.unpaired,
         edge=edge,
     )
+
+
+def _name(pair: Pair) -> str:
+    return f"{pair.dataset}/{pair.images_per_class} {pair.backbone} s{pair.seed}"

@@ -3,10 +3,8 @@
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from fttune.analysis.figure_data import Curve, Evidence, Points, accuracy_data, copying_data, tuning_data
 
@@ -70,14 +68,16 @@ class FigureRow:
 
     def document(self, evidence: Evidence) -> dict[str, Any]:
         """The same numbers as JSON-able values."""
-        facts = {"caption": self.caption, "runs": len(evidence.results), "missing": evidence.missing}
-        return facts | {"panels": [asdict(panel) for panel in self.data(evidence)]}
+        facts = {"caption": self.caption, "runs": len(evidence.results)}
+        lost = {"missing": list(evidence.missing), "failed": list(evidence.failed)}
+        return facts | lost | {"panels": [panel.document for panel in self.data(evidence)]}
 
 
 def behind(evidence: Evidence) -> str:
     """What stands behind a figure, in one line."""
-    missing = f", {evidence.missing} of the grid missing" if evidence.missing else ""
-    return f"{len(evidence.results)} results{missing}"
+    missing = f", {len(evidence.missing)} of the grid missing" if evidence.missing else ""
+    failed = f", failed: {len(evidence.failed)}" if evidence.failed else ""
+    return f"{len(evidence.results)} results{missing}{failed}"
 
 
 # By the name of its files.
@@ -88,7 +88,8 @@ FIGURES: Mapping[str, FigureRow] = {
         draw=draw_ratios,
     ),
     "fig2": FigureRow(
-        caption="Tuning or freezing: test accuracy tuned over frozen, one new layer. Above 1, tuning is better.",
+        caption="Tuning or freezing: test accuracy tuned over frozen, one new layer. Above 1, tuning is better."
+        " Dotted: large data begin.",
         data=tuning_data,
         draw=draw_ratios,
     ),
@@ -121,14 +122,20 @@ def ratio_ticks(low: float, high: float) -> list[float]:
 
 
 def spaced_ticks(places: Sequence[float], low: float, high: float, *, upright: bool = False) -> list[float]:
-    """Those of `places` whose labels do not touch on a log axis from low to high, the smallest first."""
-    kept: list[float] = []
-    for place in sorted(set(places)):
-        letters = len(f"{kept[-1]:g}{place:g}") / 2 if kept else 0
-        room = _LINE if upright else _LETTER * letters
-        if not kept or math.log(place / kept[-1]) >= room * math.log(high / low):
+    """Those of `places` whose labels do not touch on a log axis from low to high: the ends first, then upwards."""
+
+    def apart(one: float, other: float) -> bool:
+        room = _LINE if upright else _LETTER * len(f"{one:g}{other:g}") / 2
+        return math.log(other / one) >= room * math.log(high / low)
+
+    rising = sorted(set(places))
+    if len(rising) < 2 or not apart(rising[0], rising[-1]):
+        return rising[:1]
+    kept, last = rising[:1], rising[-1]
+    for place in rising[1:-1]:
+        if apart(kept[-1], place) and apart(place, last):
             kept.append(place)
-    return kept
+    return [*kept, last]
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -138,7 +145,7 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _draw_points(axis: "Axes", panel: Points, names: Sequence[str]) -> None:
-    left_out = f"; left out: {panel.left_out}" if panel.left_out else ""
+    left_out = f"\nleft out: {panel.left_out}" if panel.left_out else ""
     axis.set_title(f"{panel.title}, n = {len(panel.x)}{left_out}", fontsize=10)
     axis.set_xlabel(_IMAGES if panel.by_images else "cosine distance from the source")
     if not panel.x:
@@ -147,7 +154,7 @@ def _draw_points(axis: "Axes", panel: Points, names: Sequence[str]) -> None:
         return
     axis.axhline(1, color="0.5", linewidth=1)
     if panel.edge is not None and panel.edge <= 2 * max(panel.x):
-        axis.axvline(panel.edge, color="0.5", linestyle=":")
+        axis.axvline(panel.edge, color="0.5", linestyle=":", label=f"{panel.edge:g} images: large")
     for number, name in enumerate(names):
         here = [place for place, own in enumerate(panel.names) if own == name]
         # The markers shift at each round through the colours, so 49 datasets stay apart.
@@ -195,9 +202,7 @@ def _draw_curves(axis: "Axes", name: str, curves: Sequence[Curve], colours: Sequ
     axis.set_ylabel("test accuracy")
     for curve in curves:
         colour, marker = _COLOURS[colours.index(curve.new) % 7], "o" if curve.mode == "tune" else "s"
-        places = sorted(set(curve.x))
-        means = [np.mean([y for x, y in zip(curve.x, curve.y, strict=True) if x == place]) for place in places]
-        axis.plot(places, means, color=colour, linestyle=_LINES[curve.mode], label=f"{curve.mode}, {curve.new}")
+        axis.plot(*curve.means(), color=colour, linestyle=_LINES[curve.mode], label=f"{curve.mode}, {curve.new}")
         axis.plot(curve.x, curve.y, color=colour, linestyle="none", marker=marker, markersize=4, alpha=0.6)
     if curves:
         axis.axhline(curves[0].chance, color="0.5", linestyle=":")

@@ -13,6 +13,8 @@ h1, h2 { line-height: 1.2; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { border: 1px solid var(--line); padding: .35rem .6rem; text-align: left; vertical-align: top; }
+.sheet { font-size: .8rem; }
+.sheet th, .sheet td { padding: .2rem .4rem; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 .box strong { display: block; font-size: 1.1rem; }
 .box small { display: block; opacity: .8; }

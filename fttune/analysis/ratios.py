@@ -67,9 +67,9 @@ Distances = Mapping[Place, float]  # cosine distance
 
 
 def distances_of(records: Iterable[DistanceRecord]) -> Distances:
-    """The cosine distance of each place; of several sources the one that was measured on the most images."""
+    """The cosine distance of each place; of several measurements the one on the most images, of the source first."""
     cosine = [record for record in records if record.metric == "cosine" and math.isfinite(record.value)]
-    ranked = sorted(cosine, key=lambda record: (record.source_images, record.source))
+    ranked = sorted(cosine, key=lambda record: (record.source_images, record.images, record.id))
     return {(r.data_digest, r.weights_digest, r.image_size, r.resize): r.value for r in ranked}
 
 

@@ -63,7 +63,8 @@ class Report:
             results=select(self.records),
             distances=distances_of(self.distances),
             large=self.table.image_edges[1],
-            missing=len(self.missing),
+            missing=self.missing,
+            failed=tuple(f"{_name(_cell(r))}: {r.error}" for r in self.records if r.status == "failed"),
         )
 
     @property
@@ -234,11 +235,12 @@ def _missing(records: Sequence[RunRecord], wanted: Sequence[Wanted]) -> tuple[st
     done = {_cell(record) for record in records if record.status == "done"}
     errors = {_cell(record): record.error for record in records if record.status == "failed"}
     lost = sorted(set(wanted) - done)
-    return tuple(
-        f"{dataset}/{images} {backbone} {spec} s{seed}: "
-        + (f"failed: {errors[cell]}" if (cell := (dataset, images, backbone, spec, seed)) in errors else "no run")
-        for dataset, images, backbone, spec, seed in lost
-    )
+    return tuple(f"{_name(cell)}: " + (f"failed: {errors[cell]}" if cell in errors else "no run") for cell in lost)
+
+
+def _name(cell: Wanted) -> str:
+    dataset, images, backbone, spec, seed = cell
+    return f"{dataset}/{images} {backbone} {spec} s{seed}"
 
 
 def _cell(record: RunRecord) -> Wanted:

@@ -1,28 +1,47 @@
 """A table of a report: columns, rows, and the lines under it; as Markdown, as JSON, as HTML."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any
 
-Value = str | int | float | None
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """A measured number with its spread and what it rests on."""
+
+    value: float
+    low: float
+    high: float
+    spread: str  # what low and high are
+    images: int  # of the target
+    source_images: int
+    repeats: int  # draws of images
+    chance: float | None
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.images}"
+
+
+Value = str | int | float | Measure | None
 Row = Mapping[str, Value]  # by column
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sheet:
-    """One table. A value None prints as a dash; numbers keep four figures."""
+    """One table. A value None prints as a dash; numbers keep four figures; `facts` are for its document alone."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def document(self) -> dict[str, Any]:
         """As JSON-able values: one object for each row, by column."""
-        rows = [{column: row[column] for column in self.columns} for row in self.rows]
-        return {"title": self.title, "rows": rows, "notes": list(self.notes)}
+        rows = [{column: _plain(row[column]) for column in self.columns} for row in self.rows]
+        return {"title": self.title, "rows": rows, "notes": list(self.notes), **self.facts}
 
     def markdown(self) -> str:
         """As Markdown, columns aligned."""
@@ -38,7 +57,7 @@ class Sheet:
         head = "".join(f"<th scope=col>{escape(column)}</th>" for column in self.columns)
         rows = "".join(f"<tr>{''.join(_cell(row[column]) for column in self.columns)}</tr>" for row in self.rows)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        table = f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        table = f"<div class=wide><table class=sheet><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         return f"<h2>{escape(self.title)}</h2>{table}{notes}"
 
 
@@ -47,6 +66,10 @@ def text(value: Value) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Value) -> object:
+    return asdict(value) if isinstance(value, Measure) else value
 
 
 def _line(fields: Sequence[str], widths: Sequence[int]) -> str:

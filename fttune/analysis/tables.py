@@ -1,13 +1,13 @@
 """The paper's tables from logged records, each beside the published one, with differences marked."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from fttune.analysis.agreement import Agreement, Values, agreements
 from fttune.analysis.published import published_verdict, tables
 from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band
-from fttune.analysis.sheet import Row, Sheet, Value
+from fttune.analysis.sheet import Measure, Row, Sheet, Value
 from fttune.record import DistanceRecord, RunRecord
 
 # The paper's name for each of its datasets; both cuts of the birds are held against its one.
@@ -21,8 +21,10 @@ PAPER = {
     "plankton": "Plankton",
     "imagenet500b": "Yosinski",
 }
+OWN_TEST = ("cub200_paper",)  # cut from all images, where the paper took the official test set
 METRICS = ("cosine", "mmd", "svm", "cnn")
 SAME, OTHER = "as published", "differs"
+BUT_TEST = "as published but test, not compared"
 NOTHING, UNSURE, FOREIGN = "no evidence of ours", "no interval of ours", "not in the paper"
 
 Published = Mapping[str, Any] | None  # a row of a published table
@@ -51,30 +53,34 @@ def datasets_sheet(records: Sequence[RunRecord]) -> Sheet:
     columns = ("dataset", "classes", "too small", "images", "smallest class", "train", "val", "test")
     return Sheet(
         title="Table 1: datasets and splits, as found on disk",
-        columns=(*columns, "paper: classes", "paper: train", "paper: val", "paper: test", "compared"),
+        columns=(*columns, *(f"paper: {key}" for key in ("classes", "too small", "train", "val", "test")), "compared"),
         rows=tuple(_dataset_row(name, [record for record in done if record.dataset == name]) for name in names),
         notes=(
-            "Train, val and test are images of each class; an official test set need not be even. Images and the"
-            " smallest class count what is used, in all parts.",
+            "Train, val and test are images of each class; an official test set need not be even, and is shown but"
+            " not compared. Images and the smallest class count what is used, in all parts.",
         ),
     )
 
 
 def distances_sheet(distances: Sequence[DistanceRecord], edges: Sequence[float]) -> Sheet:
     """Table 2: distances from the source, and in how far the metrics agree on the order."""
-    places = sorted({_place(record) for record in distances}, key=lambda place: (_paper_order(place[0]), place))
-    measured = [_distance_row([r for r in distances if _place(r) == place], edges) for place in places]
+    by_place: dict[tuple[str, ...], list[DistanceRecord]] = {}
+    for record in sorted(distances, key=lambda record: (_paper_order(record.dataset), record.id)):
+        by_place.setdefault((*_way(record), *_images(record)), []).append(record)
+    ours, published = _measured_agreements(distances), published_agreements()
     columns = ("dataset", "backbone", "source", "image size", "band", *METRICS)
     return Sheet(
         title="Table 2: distances from the source",
         columns=(*columns, *(f"paper: {metric}" for metric in METRICS), "compared"),
-        rows=tuple(measured),
+        rows=tuple(_distance_row(records, edges) for records in by_place.values()),
         notes=(
             "Brackets: a 95 % interval over resampled images (cosine, mmd), or the range over repeated draws (svm, cnn,"
             " whose chance is 0.5); n: target images. Compared is the band of the cosine distance.",
-            *map(_told, _measured_agreements(distances)),
+            *map(_told, ours),
+            *(f"The paper's own table. {_told(agreement)}" for agreement in published if agreement.reversed),
             f"{len(distances)} measurements; a dash was not measured.",
         ),
+        facts={"agreement": [asdict(one) for one in ours], "paper: agreement": [asdict(one) for one in published]},
     )
 
 
@@ -85,7 +91,11 @@ def verdicts_sheet(table: Table) -> Sheet:
         title="Table 3 beside the published one",
         columns=(*columns, "paper", "compared"),
         rows=tuple(_verdict_row(table.box(distance, images)) for distance in BANDS for images in BANDS),
-        notes=("In the paper the box of distance M and images H rests on no run, that of L and H on one split alone.",),
+        notes=(
+            "* one dataset alone. Without an interval (one seed of one dataset) nothing is decided.",
+            "In the paper's grid the box of distance M and images H rests on no run; those of L and H, and of H and M,"
+            " rest on one split each.",
+        ),
     )
 
 
@@ -114,27 +124,31 @@ def _dataset_row(name: str, done: Sequence[RunRecord]) -> Row:
     classes = _shared(record.classes for record in done)
     ours: dict[str, Value] = {
         "classes": classes,
+        "too small": _shared(record.dropped_classes for record in done),
         "train": ", ".join(map(str, sorted({record.images_per_class for record in done}))),
         "val": _per_class(_shared(record.val_images for record in done), classes),
         "test": _per_class(_shared(record.test_images for record in done), classes),
     }
     counts: dict[str, Value] = {
         "dataset": name,
-        "too small": _shared(record.dropped_classes for record in done),
         "images": _shared(record.dataset_images for record in done),
         "smallest class": _shared(record.smallest_class for record in done),
     }
     paper = _published("table1", name)
+    used = paper.get("used", paper["categories"]) if paper else None
     theirs: dict[str, Value] = {
-        "classes": paper.get("used", paper["categories"]) if paper else None,
+        "classes": used,
+        "too small": paper["categories"] - used if paper else None,
         "train": ", ".join(map(str, paper["train"])) if paper else None,
         "val": paper["val"] if paper else None,
         "test": (paper["test"] or "official") if paper else None,
     }
-    # An official test set is told by its size here and by its name there.
-    checked = [key for key, value in theirs.items() if value != "official"]
+    # Records do not tell whether a test set is the official one, so its size is shown and not judged.
+    official = theirs["test"] == "official"
+    checked = [key for key in theirs if key != "test" or not official or name in OWN_TEST]
     differs = [key for key in checked if ours[key] != theirs[key]]
-    verdict = (f"{OTHER}: {', '.join(differs)}" if differs else SAME) if paper else FOREIGN
+    same = BUT_TEST if official else SAME
+    verdict = (f"{OTHER}: {', '.join(differs)}" if differs else same) if paper else FOREIGN
     return counts | ours | {f"paper: {key}": value for key, value in theirs.items()} | {"compared": verdict}
 
 
@@ -176,13 +190,19 @@ def _verdict_row(box: Box) -> Row:
 
 
 def _measured_agreements(distances: Sequence[DistanceRecord]) -> list[Agreement]:
-    """Between the metrics of each backbone and source."""
+    """Between the metrics of each way of measuring."""
     found: list[Agreement] = []
-    for backbone, source in sorted({(record.backbone, record.source) for record in distances}):
-        here = [record for record in distances if (record.backbone, record.source) == (backbone, source)]
-        values: Values = {metric: {r.dataset: r.value for r in here if r.metric == metric} for metric in METRICS}
+    for way in sorted({_way(record) for record in distances}):
+        here = [record for record in distances if _way(record) == way]
+        values: Values = {metric: {_label(r, here): r.value for r in here if r.metric == metric} for metric in METRICS}
         found += agreements({metric: of_metric for metric, of_metric in values.items() if of_metric})
     return found
+
+
+def _label(record: DistanceRecord, others: Sequence[DistanceRecord]) -> str:
+    """The dataset, with its images' digest where several sets of images go by its name."""
+    several = len({_images(other) for other in others if other.dataset == record.dataset}) > 1
+    return f"{record.dataset} {record.data_digest[:8]}/{record.test_per_class}" if several else record.dataset
 
 
 def _told(agreement: Agreement) -> str:
@@ -192,12 +212,27 @@ def _told(agreement: Agreement) -> str:
     return f"{told}; reversed: {apart}." if apart else f"{told}."
 
 
-def _measured(record: DistanceRecord) -> str:
-    return f"{record.value:.3f} [{record.low:.3f}, {record.high:.3f}], n = {record.images}"
+def _measured(record: DistanceRecord) -> Measure:
+    return Measure(
+        value=record.value,
+        low=record.low,
+        high=record.high,
+        spread=record.spread,
+        images=record.images,
+        source_images=record.source_images,
+        repeats=record.repeats,
+        chance=record.chance,
+    )
 
 
-def _place(record: DistanceRecord) -> tuple[str, str, str, int, str]:
-    return record.dataset, record.backbone, record.source, record.image_size, record.data_digest
+def _way(record: DistanceRecord) -> tuple[str, ...]:
+    """What measurements must share for their order to say anything."""
+    network = (record.backbone, record.weights_digest, str(record.image_size), record.resize)
+    return (*network, record.source, record.source_digest, str(record.maximum))
+
+
+def _images(record: DistanceRecord) -> tuple[str, ...]:
+    return record.dataset, record.data_digest, str(record.test_per_class)
 
 
 def _published(table: str, name: str) -> Published:
