@@ -180,11 +180,13 @@ store.build(source, name="m", size=32, resize="crop", root=Path(root), corrupt=c
 """
 
 
-def reads(photos: Path, root: Path, *, after: str = "", room: str = "", corrupt: str = "refuse") -> list[str]:
-    """The images that a process reads which builds the store until it dies."""
-    words = [sys.executable, "-c", CAREFUL, str(photos), str(root), after, room, corrupt]
+def reads(
+    photos: Path, root: Path, *, after: str = "", room: str = "", corrupt: str = "refuse", first: str = ""
+) -> list[str]:
+    """The images that a process reads which builds the store until it dies; `first` is code that it runs before."""
+    words = [sys.executable, "-c", first + CAREFUL, str(photos), str(root), after, room, corrupt]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode in ((-9,) if after else (0, 1)), done.stderr
+    assert done.returncode in ((-9,) if after or first else (0, 1)), done.stderr
     assert not room or "StoreError: no room left in" in done.stderr
     return done.stdout.split()
 
@@ -205,6 +207,56 @@ def test_a_killed_build_is_taken_up_where_it_died(photos: Path, root: Path, tmp_
     assert outcome(root) == outcome(tmp_path / "whole")
     assert built(photos, root, progress=lambda done, total: told.append(done)).keys == tuple(keys)
     assert told == []
+
+
+# The store's facts, its place in the index and its data take their places in this order.
+DYING = """
+import os, signal
+from pathlib import Path
+renames, replace = [], Path.replace
+def dying(path, target):
+    renames.append(path)
+    if {after}:
+        replace(path, target)
+    if len(renames) == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if not {after}:
+        replace(path, target)
+Path.replace = dying
+"""
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_process_killed_while_it_publishes_leaves_nothing_behind(
+    photos: Path, root: Path, tmp_path: Path, number: int, after: bool
+) -> None:
+    assert len(reads(photos, root, first=DYING.format(number=number, after=after))) == 36
+    assert reads(photos, root) == []
+    reads(photos, tmp_path / "whole")
+    assert outcome(root) == outcome(tmp_path / "whole")
+
+
+def test_what_was_begun_under_another_name_is_removed_once_it_is_of_no_use(photos: Path, root: Path) -> None:
+    reads(photos, root, after="16")
+    left = [path.name for path in root.glob("building-*")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fttune.data.store._CHUNK", 8)
+        other = make_folder(root.parent / "other", seed=1)
+        assert built(photos, root).digest != built(other, root).digest
+        assert [path.name for path in root.glob("building-*")] == left
+        build(FolderSource(photos), name="m", size=SIZE, resize="crop", root=root)
+    assert not list(root.glob("building-*"))
+
+
+def test_the_unfinished_store_of_another_folder_is_left_alone_when_a_finished_one_is_opened(
+    photos: Path, root: Path
+) -> None:
+    other = make_folder(root.parent / "other", seed=1)
+    reads(other, root)
+    reads(photos, root, after="16")
+    assert reads(other, root) == []
+    assert len(reads(photos, root)) == 36 - 16
 
 
 def test_progress_goes_on_from_what_was_done(photos: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
