@@ -3,8 +3,9 @@
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import FileIO
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -59,6 +60,11 @@ class Partial:
         for path in (self._data, self._journal):
             path.unlink(missing_ok=True)
 
+    def remove_ours(self) -> None:
+        """Remove what an earlier process left for the same terms: a journal without data too."""
+        if self._are_ours(self._told()):
+            self.remove()
+
     def _open(self) -> None:
         self._files = [path.open("ab", buffering=0) for path in (self._data, self._journal)]
 
@@ -68,21 +74,19 @@ class Partial:
         _write(journal, _line({"end": self._data.stat().st_size, "note": note}))
 
     def _whole_lines(self) -> list[dict[str, Any]]:
-        """The lines of the journal up to the first that is damaged or tells of more data than there is."""
-        try:
-            size, content = self._data.stat().st_size, self._journal.read_bytes()
-        except OSError:
-            return []
-        lines: list[dict[str, Any]] = []
-        for text in content.split(b"\n")[:-1]:
-            told, _, check = text.rpartition(b" ")
-            if check != _check(told):
-                break
-            line = json.loads(told)
-            if line["end"] > size:
-                break
-            lines.append(line)
-        return lines if lines and lines[0]["note"] == self._terms else []
+        """The lines of our journal up to the first that is damaged or tells of more data than there is."""
+        size = self._data.stat().st_size if self._data.exists() else 0
+        lines = self._told()
+        return list(takewhile(lambda line: line["end"] <= size, lines)) if self._are_ours(lines) else []
+
+    def _are_ours(self, lines: Sequence[dict[str, Any]]) -> bool:
+        return bool(lines) and lines[0]["note"] == self._terms
+
+    def _told(self) -> list[dict[str, Any]]:
+        """The lines of the journal up to the first that is damaged."""
+        content = self._journal.read_bytes() if self._journal.exists() else b""
+        parts = (text.rpartition(b" ") for text in content.split(b"\n")[:-1])
+        return [json.loads(told) for told, _, _ in takewhile(lambda part: part[2] == _check(part[0]), parts)]
 
 
 def _line(value: Mapping[str, Any]) -> bytes:

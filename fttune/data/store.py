@@ -80,11 +80,12 @@ def build(
     # The stem is the dataset's, not its content's: what was decoded of a source that has changed since is dropped.
     stem = root / f"building-{digest_of([name, size, resize, corrupt])[:16]}"
     with writing(root), locked(root / f"{entry}-{size}-{resize}"), locked(stem):
-        found = find_built(source, size=size, resize=resize, root=root, corrupt=corrupt)
-        if found is not None:
-            return found
         terms = {"entry": entry, "size": size, "resize": resize, "chunk": _CHUNK}
         with Partial(stem, terms=terms, head=_schema(size).serialize().to_pybytes()) as partial:
+            found = find_built(source, size=size, resize=resize, root=root, corrupt=corrupt)
+            if found is not None:
+                partial.remove_ours()  # of a process killed at its last step, or under a name given up since
+                return found
             census = _Census(source=source)
             try:
                 _decode_all(census, partial, size, resize, corrupt, progress)
@@ -251,7 +252,7 @@ def _publish(
     facts = census.facts | {"dropped": list(dropped)}
     path = root / _file(str(facts["digest"]), size, resize)
     for file, content in ((path.with_suffix(".json"), facts), (root / f"{entry}.json", {"digest": facts["digest"]})):
-        with replacing(file) as temporary:
+        with locked(file), replacing(file) as temporary:
             temporary.write_text(json.dumps(content))
     partial.finish(_END_OF_STREAM, path)
     return str(facts["digest"])
