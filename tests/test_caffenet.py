@@ -167,6 +167,7 @@ LAYER = text(1, "fc") + message(7, message(7, message(1, varint(2) + varint(3)))
         (message(100, text(1, "a\nb")), "a layer's name is not text: 'a.nb'"),
         (varint(100 << 3 | 2) + varint(2**62), "a field of 4611686018427387904 bytes, but 0 are left"),
         (b"\xff" * 12, "a number is longer than ten bytes"),
+        (caffemodel({"fc": [np.full(2, 1e300)]}, "double"), "layer 'fc', weight: a value is too large for 32 bits"),
     ],
 )
 def test_what_is_no_whole_caffemodel_is_one_line(tmp_path: Path, content: bytes, says: str) -> None:

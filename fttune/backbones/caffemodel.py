@@ -117,7 +117,11 @@ def _values(content: memoryview, part: str) -> np.ndarray:
     flat = np.frombuffer(blob.content[8], "<f8") if blob.content[8] else np.frombuffer(blob.content[5], "<f4")
     if math.prod(shape) != len(flat):
         raise _BrokenError(f"the shape {shape} needs {math.prod(shape)} values, but {len(flat)} are there")
-    return flat.astype(np.float32, copy=False).reshape(shape)
+    try:
+        with np.errstate(over="raise"):
+            return flat.astype(np.float32, copy=False).reshape(shape)
+    except FloatingPointError:
+        raise _BrokenError("a value is too large for 32 bits") from None
 
 
 def _shape(blob: _Blob, part: str) -> list[int]:
