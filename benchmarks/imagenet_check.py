@@ -15,7 +15,7 @@ import torch
 from fttune.backbones.catalog import find, load
 from fttune.data.catalog import folder
 from fttune.data.store import build
-from fttune.features import Norm, features_at
+from fttune.features import CENTRE, Norm, features_at, showings, shown
 from fttune.trial import stored_size
 
 
@@ -31,9 +31,9 @@ def main() -> None:
         with TemporaryDirectory() as scratch:
             source = folder("imagenet", options.folder).source()
             store = build(source, name="imagenet", size=stored_size(size), resize="crop", root=Path(scratch))
-            images = torch.from_numpy(store.images(np.arange(len(store.labels))))
+            images = shown(store, showings(np.arange(len(store.labels)), CENTRE)[0], size, torch.device("cpu"))
             norm = Norm(mean=row.mean, std=row.std)
-            logits = torch.cat(list(features_at(net, row.depth, images, view=0, size=size, norm=norm)))
+            logits = torch.cat([reached[row.depth] for reached in features_at(net, [row.depth], images, norm)])
         right = (logits.argmax(1).numpy() == store.labels).mean()
         print(f"{row.name} at {size} px: top-1 {right:.1%} (n = {len(store.labels)}, {len(store.classes)} classes)")
 

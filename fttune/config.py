@@ -117,6 +117,7 @@ class Resources(Part):
     cpu: Annotated[float, Field(gt=0)] = 1  # cores, and threads of the training
     gpu: float | Literal["auto"] = "auto"  # a fraction <= 1 or a whole number; auto: a quarter where there is a GPU
     max_concurrent: Count | None = None  # trials side by side; None: as many as fit
+    cache_gb: Annotated[float, Field(ge=0)] = 20  # room on disk for the outputs of frozen layers; 0: none is kept
 
     @field_validator("gpu")
     @classmethod

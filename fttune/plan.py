@@ -7,7 +7,7 @@ from fttune.config import Sweep
 from fttune.errors import ConfigError, unknown
 from fttune.layers import LayerSpec
 from fttune.record import RunRecord
-from fttune.trial import Cell, HParams, Trial
+from fttune.trial import Cell, HParams, Trial, fixed_views
 
 # A backward pass costs about twice a forward pass.
 _BACKWARD = 2
@@ -93,7 +93,7 @@ def cost(trial: Trial) -> float:
     """
     spec, hparams = trial.cell.spec, trial.hparams
     trained = spec.tuned + spec.random
-    cached = spec.frozen if hparams.views != "crop" else 0
+    cached = spec.frozen if fixed_views(hparams.views) else 0
     passes = (spec.depth - cached + _BACKWARD * trained) / spec.depth
     return hparams.steps * hparams.batch_size * hparams.image_size**2 * passes
 

@@ -73,6 +73,7 @@ class RunRecord:
     train_seconds: float | None = None
     eval_seconds: float | None = None
     images_per_second: float | None = None  # training images / train_seconds
+    together: int = 1  # trials that were trained as one computation; seconds are each one's share
     peak_memory_mb: float | None = None  # of the device; of the process on CPU
 
     data_digest: str

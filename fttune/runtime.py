@@ -12,6 +12,7 @@ class Runtime:
 
     store: Path  # folder of decoded images
     cache: Path  # folder of frozen features
+    cache_bytes: int | None = None  # that the features may take; None: any
     device: str = "auto"  # auto: a GPU where the process sees one
     threads: int | None = None  # of the training; None: torch's own choice
     weights: Mapping[str, Path] = field(default_factory=dict)  # backbone: file, instead of where the catalog looks

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fttune.part import Count, Part
 from fttune.trial import BatchNorm, Biases, Dropout, HParams, Resize, Views
@@ -53,6 +53,12 @@ class Schedule(Part):
         if values["report_every"] is None:
             values["report_every"] = max(1, -(-steps // 10))
         return HParams(**values)
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _read_fixed(cls, value: Any) -> Any:
+        """`{fixed: 8}` is `fixed-8`."""
+        return f"fixed-{value['fixed']}" if isinstance(value, dict) and list(value) == ["fixed"] else value
 
     @model_validator(mode="after")
     def _check_values(self) -> Self:

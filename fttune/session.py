@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttune.analysis.report import Report, Wanted, analyse, summary, write_report
+from fttune.bundle import bundle
 from fttune.config import Sweep
 from fttune.plan import Plan, pending
 from fttune.record import RunRecord
@@ -157,7 +158,9 @@ def _work(
     if not chosen and not wanted:
         return Outcome(complete=True, notes=missing)
     with cluster(call.address), Display(chosen) as display:
-        outcome = run_jobs([*wanted, *chosen], runtime, sweep.resources, [writer, display], fail_fast=call.fail_fast)
+        outcome = run_jobs(
+            [*wanted, *bundle(chosen)], runtime, sweep.resources, [writer, display], fail_fast=call.fail_fast
+        )
     outcome.notes += missing
     return outcome
 

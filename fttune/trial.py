@@ -5,15 +5,18 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
-from fttune.errors import ConfigError
+from fttune.errors import ConfigError, unknown
 from fttune.layers import LayerSpec
 
-Views = Literal["center", "flip", "crop"]
+Views = str  # center, flip, crop, or fixed-K such as fixed-8
 Resize = Literal["crop", "warp"]
 BatchNorm = Literal["source", "batch"]
 Biases = Literal["plain", "caffe"]
 Dropout = Literal["trained", "all"]
 Purpose = Literal["subset", "init", "order"]
+
+MAX_VIEWS = 255  # fixed views of an image; beyond them a random crop at each step costs less than the room they take
+_KINDS = {"center": 1, "flip": 2, "crop": 0}
 
 # Part of every id: raise it when a change of the code changes the numbers that equal settings produce.
 SCIENCE = 1
@@ -57,7 +60,8 @@ class HParams:
                 raise ConfigError(f"train.{name} must be >= 0, but got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum must be in [0, 1), but got {self.momentum}")
-        if self.dropout == "all" and self.views != "crop":
+        fixed_views(self.views)
+        if self.dropout == "all" and fixed_views(self.views):
             raise ConfigError(
                 f"train.dropout: all needs train.views: crop (other views are cached), but got {self.views}"
             )
@@ -96,6 +100,21 @@ class Trial:
         subset, the initial values of their new layers and the order of their batches.
         """
         return seed_from(purpose, self.cell.dataset, self.seed)
+
+
+def fixed_views(views: Views) -> int:
+    """How many fixed views of each image there are; 0 where every step draws anew, so that nothing can be cached.
+
+    Raises ConfigError for any other value.
+    """
+    if views in _KINDS:
+        return _KINDS[views]
+    name, _, count = views.partition("-")
+    if name != "fixed" or not count.isdecimal():
+        raise ConfigError(f"train.views: {unknown('value', views, [*_KINDS, 'fixed-K'])}")
+    if not 2 <= int(count) <= MAX_VIEWS:
+        raise ConfigError(f"train.views: fixed must be from 2 to {MAX_VIEWS} (1 is center), but got {count}")
+    return int(count)
 
 
 def stored_size(image_size: int) -> int:

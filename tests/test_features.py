@@ -1,58 +1,151 @@
-"""The cache of frozen features is exact, shared and repaired."""
+"""The cache of frozen features is exact, shared, repaired, and computes what is missing and nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from threading import Thread
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fttune.features import FeatureKey, Norm, cached, features_at
+from fttune.feature_cache import FeatureKey, FeatureTable, reach
+from fttune.features import Norm, features_at, showings
 
-KEY = FeatureKey(weights="w", data="d", images="i", backbone="tiny", resize="crop", image_size=8, view=0, layer=2)
-
-
-def values() -> Iterator[Tensor]:
-    yield torch.arange(24.0).reshape(2, 3, 4)
-    yield torch.arange(12.0).reshape(1, 3, 4)
+KEY = FeatureKey(weights="w", data="d", backbone="tiny", resize="crop", image_size=8)
 
 
-def never() -> Iterator[Tensor]:
-    raise AssertionError("computed twice")
-    yield
+class Network:
+    """Stands in for a pass over images: layer l of showing n is [n, l], and it counts what it is asked for."""
+
+    def __init__(self, batch: int = 2) -> None:
+        self.asked: list[tuple[list[int], list[int]]] = []
+        self._batch = batch
+
+    def __call__(self, missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+        self.asked.append((missing.tolist(), list(layers)))
+        for start in range(0, len(missing), self._batch):
+            some = torch.tensor(missing[start : start + self._batch], dtype=torch.float32)
+            yield {layer: torch.stack([some, torch.full_like(some, layer)], 1) for layer in layers}
 
 
-def test_what_was_computed_once_is_read_back_bit_for_bit(tmp_path: Path) -> None:
-    first = cached(tmp_path, KEY, values)
-    assert torch.equal(first, torch.cat(list(values())))
-    assert torch.equal(cached(tmp_path, KEY, never), first)
+def whole(table: FeatureTable) -> list[list[float]]:
+    return table.take(torch.arange(len(table))).tolist()
 
 
-def test_a_truncated_entry_is_computed_again(tmp_path: Path) -> None:
-    cached(tmp_path, KEY, values)
-    entry = tmp_path / KEY.file
-    entry.write_bytes(entry.read_bytes()[: entry.stat().st_size // 2])
-    assert torch.equal(cached(tmp_path, KEY, values), torch.cat(list(values())))
+def want(root: Path, wanted: list[int], layers: list[int], network: Network, **options: int) -> dict[int, FeatureTable]:
+    return reach(root, KEY, layers, np.array(wanted), network, **options)
+
+
+def test_one_pass_reaches_every_layer_and_is_never_made_again(tmp_path: Path) -> None:
+    network = Network()
+    tables = want(tmp_path, [5, 3, 9], [1, 4], network)
+    assert network.asked == [([3, 5, 9], [1, 4])]
+    assert {layer: whole(table) for layer, table in tables.items()} == {
+        layer: [[5, layer], [3, layer], [9, layer]] for layer in (1, 4)
+    }
+    assert whole(want(tmp_path, [9, 9, 3], [4], network)[4]) == [[9, 4], [9, 4], [3, 4]]
+    assert len(network.asked) == 1
+
+
+def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
+    network = Network()
+    want(tmp_path, [1, 2], [3], network)
+    want(tmp_path, [2, 7], [3, 5], network)
+    assert sorted(network.asked[1:]) == [([2], [5]), ([7], [3, 5])]
+    want(tmp_path, [1, 2, 7], [3], network)
+    assert len(network.asked) == 3
+
+
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 30), min_size=1), st.sets(st.integers(1, 4), min_size=1)), max_size=5)
+)
+def test_whatever_was_asked_before_the_answer_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, requests: list[tuple[list[int], set[int]]]
+) -> None:
+    root, network = tmp_path_factory.mktemp("cache"), Network(batch=3)
+    for wanted, layers in requests:
+        for layer, table in want(root, wanted, sorted(layers), network).items():
+            assert whole(table) == [[number, layer] for number in wanted]
+    done = [(number, layer) for numbers, layers in network.asked for number in numbers for layer in layers]
+    assert len(done) == len(set(done))
+
+
+def test_processes_that_ask_at_once_do_the_work_once(tmp_path: Path) -> None:
+    network = Network()
+    threads = [Thread(target=want, args=(tmp_path, [1, 2, 3], [2], network)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert network.asked == [([1, 2, 3], [2])]
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5])
+def test_a_truncated_file_is_computed_again(tmp_path: Path, keep: float) -> None:
+    want(tmp_path, [1, 2], [3], Network())
+    (file,) = tmp_path.glob("*/*.arrow")
+    content = file.read_bytes()
+    file.write_bytes(content[: int(keep * len(content)) if keep < 1 else int(keep)])
+    assert whole(want(tmp_path, [2, 1], [3], Network())[3]) == [[2, 3], [1, 3]]
 
 
 def test_an_error_in_computing_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError):
-        cached(tmp_path, KEY, never)
-    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
+    def fail(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+        yield {3: torch.zeros(1, 2)}
+        raise OverflowError
+
+    with pytest.raises(OverflowError):
+        reach(tmp_path, KEY, [3], np.array([1, 2]), fail)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_what_does_not_fit_in_memory_is_written_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fttune.feature_cache._SEGMENT", 30)
+    table = want(tmp_path, list(range(11)), [2], Network())[2]
+    assert len(list(tmp_path.glob("*/*.arrow"))) == 3
+    assert whole(table) == [[number, 2] for number in range(11)]
+    assert table.take(torch.tensor([10, 0, 4, 10])).tolist() == [[10, 2], [0, 2], [4, 2], [10, 2]]
+
+
+def test_beyond_its_room_the_cache_forgets_what_was_longest_unused(tmp_path: Path) -> None:
+    network, most = Network(), 0
+    for number in (1, 2, 3, 1):
+        table = want(tmp_path, [number], [2], network, room=most or 10**6)[2]
+        most = most or 2 * sum(file.stat().st_size for file in tmp_path.glob("*/*.arrow"))
+        assert whole(table) == [[number, 2]]
+    assert [asked for asked, _ in network.asked] == [[1], [2], [3], [1]]
+    want(tmp_path, [3], [2], network, room=most)
+    assert len(network.asked) == 4
+    assert sum(file.stat().st_size for file in tmp_path.glob("*/*.arrow")) <= most
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(FeatureKey)])
 def test_every_part_of_a_key_leads_to_another_entry(name: str) -> None:
     value = getattr(KEY, name)
-    assert replace(KEY, **{name: value + 1 if isinstance(value, int) else value + "x"}).file != KEY.file
+    assert replace(KEY, **{name: value + 1 if isinstance(value, int) else value + "x"}).folder != KEY.folder
 
 
-def test_features_are_the_input_of_the_stage() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.Flatten()), nn.Linear(4 * 36, 2)).eval()
-    images = torch.randint(256, (5, 10, 10, 3), dtype=torch.uint8)
+def test_showings_tell_images_and_views_apart() -> None:
+    numbers = showings(np.arange(40), np.array([0, 1, 255]))
+    assert numbers.shape == (3, 40)
+    assert len(set(numbers.ravel().tolist())) == 120
+
+
+@pytest.fixture
+def net() -> nn.Sequential:
+    convolution = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    return nn.Sequential(convolution, nn.Sequential(nn.ReLU(inplace=True), nn.Flatten()), nn.Linear(4 * 36, 2)).eval()
+
+
+def test_features_are_the_inputs_of_the_stages(net: nn.Sequential) -> None:
+    images = torch.randint(256, (5, 3, 8, 8), dtype=torch.uint8)
     norm = Norm(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    features = torch.cat(list(features_at(net, 2, images, view=1, size=8, norm=norm)))
-    shown = (images[:, 1:9, 1:9].flip(2).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
+    (reached,) = features_at(net, (1, 2), [images], norm)
     with torch.inference_mode():
-        assert torch.allclose(features, net[:2](shown), atol=1e-5)
+        views = (images / 255 - 0.5) / 0.5
+        for layer in (1, 2):
+            assert torch.allclose(reached[layer], net[:layer](views), atol=1e-5)

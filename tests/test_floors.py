@@ -20,7 +20,18 @@ GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "tree", "pl
     "recipe",
 }
 VALUES = GROUND - {"tree", "mistakes", "part", "schedule", "config", "recipe", "plan"}
-UPPER = GROUND | {"data", "backbones", "features", "training", "distance", "tracking", "sweep", "analysis"}
+UPPER = GROUND | {
+    "bundle",
+    "feature_cache",
+    "data",
+    "backbones",
+    "features",
+    "training",
+    "distance",
+    "tracking",
+    "sweep",
+    "analysis",
+}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "layers": {"errors"},
@@ -37,11 +48,13 @@ ROOMS: dict[str, set[str]] = {
     "plan": {"errors", "layers", "trial", "record", "config"},
     "data": VALUES,
     "backbones": VALUES,
+    "bundle": {"trial"},
+    "feature_cache": VALUES,
     "features": VALUES | {"data", "backbones"},
-    "training": VALUES | {"data", "backbones", "features"},
-    "distance": VALUES | {"data", "backbones", "features", "training"},
+    "training": VALUES | {"bundle", "data", "backbones", "feature_cache", "features"},
+    "distance": VALUES | {"data", "backbones", "feature_cache", "features", "training"},
     "tracking": VALUES,
-    "sweep": GROUND | {"data", "backbones", "features", "training", "distance", "tracking"},
+    "sweep": GROUND | {"bundle", "data", "backbones", "features", "training", "distance", "tracking"},
     "analysis": VALUES | {"tracking"},
     "terminal": GROUND,
     "inventory": UPPER | {"terminal"},
@@ -51,7 +64,7 @@ ROOMS: dict[str, set[str]] = {
     "cli": UPPER | {"describe", "inventory", "pretraining", "session", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
-BARE = {"data", "backbones", "features", "training", "distance"}
+BARE = {"data", "backbones", "feature_cache", "features", "training", "distance"}
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
     "ray": {"fttune/sweep/tune.py"},

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fttune.errors import UsageError
+from fttune.feature_cache import FeatureTable
 from fttune.layers import LayerSpec
 from fttune.record import CurvePoint
 from fttune.training.inputs import FeatureInputs
@@ -32,7 +33,7 @@ def linear_student(weight: Tensor | None = None) -> Student:
 
 def data(student: Student, *, noise: float = 0.0, seed: int = 0) -> Labelled:
     features = torch.eye(4)[LABELS] + noise * torch.randn(24, 4, generator=torch.Generator().manual_seed(seed))
-    inputs = FeatureInputs(views=(features,), hparams=HPARAMS)
+    inputs = FeatureInputs(table=FeatureTable.of(features), images=24, hparams=HPARAMS)
     return Labelled(inputs=inputs, labels=LABELS, logits=student.trained)
 
 
@@ -90,7 +91,7 @@ def test_the_best_report_wins_and_ties_go_to_the_lower_loss_then_to_the_earlier_
     best, module = Best(), nn.Linear(1, 1)
     told = [(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1), (0.7, math.nan)]
     for step, (accuracy, loss) in enumerate(told):
-        best.offer(step, Scores(accuracy=accuracy, mean_class_accuracy=accuracy, loss=loss), module)
+        best.offer(step, Scores(accuracy=accuracy, mean_class_accuracy=accuracy, loss=loss), module.state_dict())
     assert best.step == 2
 
 
@@ -119,7 +120,7 @@ def test_a_loss_that_leaves_the_numbers_ends_training_and_keeps_what_was_best() 
 def test_mean_class_accuracy_weighs_classes_and_accuracy_weighs_images() -> None:
     student = linear_student()
     labels = torch.tensor([0, 0, 0, 1])
-    inputs = FeatureInputs(views=(torch.zeros(4, 4),), hparams=HPARAMS)
+    inputs = FeatureInputs(table=FeatureTable.of(torch.zeros(4, 4)), images=4, hparams=HPARAMS)
     scores = score(student, Labelled(inputs=inputs, labels=labels, logits=student.trained))
     assert scores.accuracy == 0.75
     assert scores.mean_class_accuracy == 0.5
@@ -143,7 +144,7 @@ def normed(size: int, batch: int) -> None:
     layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * size**2, 3))
     spec = LayerSpec(frozen=0, tuned=0, random=1)
     student = Student(frozen=nn.Sequential(), trained=nn.Sequential(layers), spec=spec, bn="batch")
-    inputs = FeatureInputs(views=(torch.randn(24, 3, size, size),), hparams=HPARAMS)
+    inputs = FeatureInputs(table=FeatureTable.of(torch.randn(24, 3, size, size)), images=24, hparams=HPARAMS)
     shown = Labelled(inputs=inputs, labels=LABELS, logits=student.trained)
     Training.begin(student, 24, replace(HPARAMS, batch_size=batch), seed=0).advance(shown, 1)
 

@@ -28,10 +28,11 @@ from fttune.recipe import load_recipe
 from fttune.record import CurvePoint
 from fttune.runtime import Runtime
 from fttune.sweep.ground import prepare
-from fttune.training.inputs import ImageInputs, StoredInputs
+from fttune.training.inputs import ImageInputs, StoredInputs, Viewer
 from fttune.training.pretrain import Pretraining, Trained, fresh, pretrain
 from fttune.training.run import run_trial
 from fttune.training.surgery import parameter_groups
+from fttune.trial import Views
 from images import make_folder
 from stores import wait_until
 from test_sweep import fttune, write_sweep
@@ -177,11 +178,12 @@ def test_every_layer_starts_anew_and_learns_at_the_full_rate() -> None:
     assert all(module.training for module in student.trained.modules())
 
 
-def test_images_read_batch_by_batch_are_those_held_in_memory(store: ImageStore) -> None:
+@pytest.mark.parametrize("views", ["crop", "fixed-3"])
+def test_images_read_batch_by_batch_are_those_held_in_memory(store: ImageStore, views: Views) -> None:
     rows, norm = np.arange(1, len(store.labels), 2), Norm(mean=(0.5,) * 3, std=(0.5,) * 3)
-    hparams = replace(HPARAMS, views="crop")
-    stored = StoredInputs(store=store, rows=rows, device=torch.device("cpu"), hparams=hparams, norm=norm)
-    held = ImageInputs(images=torch.from_numpy(store.images(rows)), hparams=hparams, norm=norm)
+    viewer = Viewer.of(replace(HPARAMS, views=views), store.size, rows)
+    stored = StoredInputs(store=store, rows=rows, device=torch.device("cpu"), viewer=viewer, norm=norm)
+    held = ImageInputs(images=torch.from_numpy(store.images(rows)), viewer=viewer, norm=norm)
     which = torch.tensor([3, 0, 3, 11])
     drawn = [inputs.draw(which, torch.Generator().manual_seed(0)) for inputs in (stored, held)]
     assert torch.equal(*drawn)

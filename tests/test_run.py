@@ -8,15 +8,14 @@ import pytest
 import torch
 
 from fttune.backbones import catalog as backbones
+from fttune.bundle import Bundle
 from fttune.data import catalog as datasets
 from fttune.data.store import ImageStore, build
 from fttune.errors import DataError, FttuneError, StoreError
 from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
-from fttune.training import run as running
-from fttune.training.inputs import ImageInputs
-from fttune.training.loop import Labelled, fit, score
-from fttune.training.run import run_trial
+from fttune.training.bench import Bench
+from fttune.training.run import run_bundle, run_trial
 from fttune.trial import Trial, Views, stored_size
 from values import HPARAMS, make_trial
 
@@ -47,14 +46,18 @@ def trial_on(store: ImageStore, spec: str, *, views: Views = "center", **changes
     return make_trial(spec, hparams=hparams, data_digest=store.digest, weights_digest=weights, **changes)
 
 
-def run(trial: Trial, runtime: Runtime) -> tuple[dict[str, object], list[CurvePoint]]:
-    """The record without its clocks, and the curve."""
+def run(
+    trial: Trial, runtime: Runtime, depths: tuple[int, ...] | None = None
+) -> tuple[dict[str, object], list[CurvePoint]]:
+    """The record without its clocks, and the curve; `depths` other than those of the trial alone."""
     points: list[CurvePoint] = []
-    record = asdict(run_trial(trial, runtime, points.append))
+    bundle = Bundle.alone(trial) if depths is None else Bundle(trials=(trial,), depths=depths)
+    (done,) = run_bundle(bundle, runtime, lambda _, point: points.append(point))
+    record = asdict(done)
     return {name: value for name, value in record.items() if name not in (*CLOCKED, "peak_memory_mb")}, points
 
 
-@pytest.mark.parametrize("views", ["center", "flip", "crop"])
+@pytest.mark.parametrize("views", ["center", "flip", "fixed-3", "crop"])
 @pytest.mark.parametrize("spec", [FROZEN, TUNED])
 def test_one_seed_one_result(store: ImageStore, runtime: Runtime, spec: str, views: Views, tmp_path: Path) -> None:
     trial = trial_on(store, spec, views=views)
@@ -90,30 +93,26 @@ def measured(record: RunRecord) -> dict[str, object]:
     return {name: value for name, value in asdict(record).items() if asked[name] is None or name == "device"}
 
 
-@pytest.mark.parametrize("views", ["center", "flip"])
+@pytest.mark.parametrize("views", ["center", "flip", "fixed-3"])
 def test_cached_features_train_as_the_whole_network_does(store: ImageStore, runtime: Runtime, views: Views) -> None:
     trial = trial_on(store, FROZEN, views=views)
     cached, points = run(trial, runtime)
-    assert list(runtime.cache.glob("*.arrow"))
-    bench = running._set_up(trial, runtime, running._Watch())
-    again: list[CurvePoint] = []
-    with torch.random.fork_rng():
-        torch.manual_seed(trial.seed_for("order"))
-        train, val = (whole(bench, rows) for rows in (bench.split.train, bench.split.val))
-        fit(bench.student, train, val, trial.hparams, seed=trial.seed_for("order"), report=again.append)
+    assert list(runtime.cache.glob("*/*.arrow"))
+    whole, again = run(trial, replace(runtime, cache=runtime.cache / "none"), depths=())
+    assert not (runtime.cache / "none").exists()
     assert [point.step for point in again] == [point.step for point in points]
     for left, right in zip(points, again, strict=True):
         assert left.train_loss == pytest.approx(right.train_loss, rel=1e-4)
         assert left.val_accuracy == right.val_accuracy
-    assert score(bench.student, whole(bench, bench.split.test.open())).accuracy == cached["test_accuracy"]
+    assert whole["test_accuracy"] == cached["test_accuracy"]
 
 
-def whole(bench: running._Bench, rows: object) -> Labelled:
-    """The same images without any cache: every step goes through the frozen part."""
-    images = bench._images(rows)  # pyright: ignore[reportArgumentType]
-    inputs = ImageInputs(images=images, hparams=bench.trial.hparams, norm=bench.norm)
-    labels = torch.from_numpy(bench.store.labels[rows])  # pyright: ignore
-    return Labelled(inputs=inputs, labels=labels, logits=bench.student.logits)
+def test_both_members_of_a_pair_are_shown_the_same_views(store: ImageStore, runtime: Runtime) -> None:
+    frozen, tuned = (
+        Bench.set_up(trial_on(store, spec, views="fixed-3"), runtime, ()).train() for spec in (FROZEN, TUNED)
+    )
+    rows = torch.tensor([4, 0, 4, 9])
+    assert torch.equal(*(part.inputs.draw(rows, torch.Generator().manual_seed(1)) for part in (frozen, tuned)))
 
 
 def test_crops_of_a_frozen_network_cache_nothing(store: ImageStore, runtime: Runtime) -> None:
@@ -123,10 +122,11 @@ def test_crops_of_a_frozen_network_cache_nothing(store: ImageStore, runtime: Run
 
 def test_a_second_trial_on_the_same_frozen_part_computes_it_no_more(store: ImageStore, runtime: Runtime) -> None:
     run(trial_on(store, FROZEN), runtime)
-    files = {path: path.stat().st_mtime_ns for path in runtime.cache.glob("*.arrow")}
+    files = {path: path.stat().st_ino for path in runtime.cache.glob("*/*.arrow")}
+    assert files
     other = trial_on(store, FROZEN)
     run(replace(other, hparams=replace(other.hparams, lr=0.01)), runtime)
-    assert {path: path.stat().st_mtime_ns for path in runtime.cache.glob("*.arrow")} == files
+    assert {path: path.stat().st_ino for path in runtime.cache.glob("*/*.arrow")} == files
 
 
 def test_more_images_keep_the_fewer_among_them_and_val_and_test_stay(store: ImageStore, runtime: Runtime) -> None:
@@ -135,9 +135,7 @@ def test_more_images_keep_the_fewer_among_them_and_val_and_test_stay(store: Imag
         {"images_per_class": 8},
         {"images_per_class": 3, "seed": 5},
     ]
-    few, many, other = (
-        running._set_up(trial_on(store, TUNED, **change), runtime, running._Watch()).split for change in changes
-    )
+    few, many, other = (Bench.set_up(trial_on(store, TUNED, **change), runtime, ()).split for change in changes)
     assert set(few.train) < set(many.train)
     assert set(few.train) != set(other.train)
     assert few.val.tolist() == many.val.tolist() == other.val.tolist()
@@ -145,7 +143,7 @@ def test_more_images_keep_the_fewer_among_them_and_val_and_test_stay(store: Imag
 
 
 def test_the_test_set_opens_once(store: ImageStore, runtime: Runtime) -> None:
-    split = running._set_up(trial_on(store, TUNED), runtime, running._Watch()).split
+    split = Bench.set_up(trial_on(store, TUNED), runtime, ()).split
     split.test.open()
     with pytest.raises(FttuneError):
         split.test.open()

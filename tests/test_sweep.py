@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fttune.bundle import Bundle
 from fttune.config import Resources, load_sweep
 from fttune.errors import ConfigError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
@@ -249,8 +250,8 @@ def test_a_quarter_of_a_gpu_puts_four_trials_side_by_side(tmp_path: Path) -> Non
     with cluster(None, cpus=8, gpus=1):
         for wrong in (Resources(gpu=2), Resources(cpu=9)):
             with pytest.raises(ConfigError, match="a trial asks for"):
-                run_jobs(ground.trials[:1], runtime, wrong, [watcher])
-        outcome = run_jobs(ground.trials[:6], runtime, sweep.resources, [watcher])
+                run_jobs([Bundle.alone(ground.trials[0])], runtime, wrong, [watcher])
+        outcome = run_jobs([Bundle.alone(trial) for trial in ground.trials[:6]], runtime, sweep.resources, [watcher])
     assert outcome.complete
     assert sorted(watcher.finished_ids) == sorted(trial.id for trial in ground.trials[:6])
     assert watcher.most == 4

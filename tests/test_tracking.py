@@ -82,7 +82,13 @@ def test_a_run_shows_the_trial_to_people(tracker: Tracker) -> None:
     assert run.info.run_name == "digits/5 T(1-3)R(4) s0"
     assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", 1000, 1000)
     assert run.data.params.items() >= {"dataset": "digits", "lr": "0.05", "mode": "tune", "lr_drop_steps": ""}.items()
-    assert run.data.metrics == {"best_val_accuracy": 0.1 + 0.2, "test_accuracy": 0.25, "seconds": 1.5, "best_step": 5}
+    assert run.data.metrics == {
+        "best_val_accuracy": 0.1 + 0.2,
+        "test_accuracy": 0.25,
+        "seconds": 1.5,
+        "best_step": 5,
+        "together": 1,
+    }
     shown = {"fttune.trial_id": TRIAL.id, "fttune.kind": "trial", "fttune.status": "done", "git_commit": "abc"}
     shown |= {"fttune.sweep.small": "true", "mlflow.parentRunId": parent.info.run_id, "data_digest": "d"}
     assert run.data.tags.items() >= shown.items()

@@ -2,13 +2,16 @@
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from fttune.data.views import FIXED_VIEWS, drawn_fixed, drawn_view, fixed_view, normalise
-from fttune.trial import stored_size
+from fttune.data.views import centre, cut, drawn_fixed, drawn_places, fixed_places, normalise, view_codes
+from fttune.errors import ConfigError
+from fttune.trial import Views, fixed_views, stored_size
 
 IMAGES = torch.arange(6 * 10 * 10 * 3).remainder(251).to(torch.uint8).reshape(6, 10, 10, 3)
 
@@ -28,49 +31,78 @@ def test_the_centre_crop_covers_seven_eighths(size: int) -> None:
     assert stored_size(224) == 256
 
 
+def fixed(views: Views, rows: np.ndarray, room: int) -> Tensor:
+    """Places of every fixed view, int64 [N, K, 3]."""
+    codes = view_codes(views)
+    return fixed_places(np.repeat(rows, len(codes)), np.tile(codes, len(rows)), room).view(len(rows), -1, 3)
+
+
+def windows(image: Tensor) -> list[Tensor]:
+    """Every crop of 6 of an image of 10, and its mirror."""
+    crops = [image[y : y + 6, x : x + 6].permute(2, 0, 1) for y, x in product(range(5), range(5))]
+    return [*crops, *(crop.flip(2) for crop in crops)]
+
+
 def test_the_centre_view_is_the_centre_and_its_mirror_the_mirror() -> None:
-    centre = fixed_view(IMAGES, 0, 6)
-    assert torch.equal(centre, IMAGES[:, 2:8, 2:8].permute(0, 3, 1, 2))
-    assert torch.equal(fixed_view(IMAGES, 1, 6), centre.flip(3))
+    assert torch.equal(centre(IMAGES, 6), IMAGES[:, 2:8, 2:8].permute(0, 3, 1, 2))
+    places = fixed("flip", np.arange(6), 4)
+    assert torch.equal(cut(IMAGES, places[:, 0], 6), centre(IMAGES, 6))
+    assert torch.equal(cut(IMAGES, places[:, 1], 6), centre(IMAGES, 6).flip(3))
 
 
-def test_center_draws_nothing_but_the_centre() -> None:
-    assert torch.equal(drawn_view(IMAGES, "center", 6, generator()), fixed_view(IMAGES, 0, 6))
+@pytest.mark.parametrize("views", ["center", "flip", "fixed-2", "fixed-9"])
+def test_the_first_fixed_view_is_the_centre_and_every_view_is_a_window(views: Views) -> None:
+    places = fixed(views, np.arange(6), 4)
+    assert places.shape == (6, fixed_views(views), 3)
+    assert torch.equal(cut(IMAGES, places[:, 0], 6), centre(IMAGES, 6))
+    for view in range(places.shape[1]):
+        for image, seen in zip(IMAGES, cut(IMAGES, places[:, view], 6), strict=True):
+            assert any(torch.equal(seen, window) for window in windows(image))
 
 
-def test_flip_draws_one_of_its_fixed_views_and_says_which() -> None:
-    which = drawn_fixed("flip", 6, generator(3))
-    drawn = drawn_view(IMAGES, "flip", 6, generator(3))
-    assert set(which.tolist()) == {0, 1}
-    for row, view in enumerate(which.tolist()):
-        assert torch.equal(drawn[row], fixed_view(IMAGES, view, 6)[row])
+def test_a_fixed_view_follows_from_image_and_view_alone() -> None:
+    every, some = fixed("fixed-5", np.arange(50), 9), fixed("fixed-3", np.array([7, 30, 7]), 9)
+    assert torch.equal(some, every[[7, 30, 7], :3])
+
+
+def test_drawn_views_differ_and_reach_everywhere() -> None:
+    places = fixed("fixed-5", np.arange(400), 4)[:, 1:].reshape(-1, 3)
+    assert {tuple(place) for place in places.tolist()} == set(product(range(5), range(5), range(2)))
+    assert len(fixed("fixed-5", np.arange(1), 200)[0].unique(dim=0)) == 5
+
+
+@pytest.mark.parametrize("views", ["center", "flip", "fixed-4"])
+def test_a_step_shows_each_fixed_view_as_often_as_another(views: Views) -> None:
+    counts = torch.bincount(drawn_fixed(views, 4000, generator()), minlength=fixed_views(views))
+    assert len(counts) == fixed_views(views)
+    assert counts.min() > 0.9 * 4000 / fixed_views(views)
 
 
 def test_every_crop_is_a_window_of_its_own_image_mirrored_or_not() -> None:
-    drawn = drawn_view(IMAGES, "crop", 6, generator(1))
-    for row in range(6):
-        image = IMAGES[row].permute(2, 0, 1)
-        windows = [image[:, y : y + 6, x : x + 6] for y, x in product(range(5), range(5))]
-        assert any(torch.equal(drawn[row], w) or torch.equal(drawn[row], w.flip(2)) for w in windows)
+    drawn = cut(IMAGES, drawn_places(6, 4, generator(1)), 6)
+    for image, seen in zip(IMAGES, drawn, strict=True):
+        assert any(torch.equal(seen, window) for window in windows(image))
 
 
 def test_crops_reach_every_corner_and_both_mirrors() -> None:
-    same = IMAGES[:1].expand(400, -1, -1, -1)
-    corners = {tuple(view[:, 0, 0].tolist()) for view in drawn_view(same, "crop", 6, generator())}
-    assert len(corners) == len(
-        {*(tuple(IMAGES[0, y, x].tolist()) for y in range(5) for x in (*range(5), *range(5, 10)))}
-    )
+    places = drawn_places(400, 4, generator())
+    assert {tuple(place) for place in places.tolist()} == set(product(range(5), range(5), range(2)))
 
 
-@pytest.mark.parametrize("views", ["flip", "crop"])
-def test_draws_follow_the_generator_alone(views: str) -> None:
-    first, again, other = (drawn_view(IMAGES, views, 6, generator(seed)) for seed in (1, 1, 2))  # pyright: ignore
+def test_draws_follow_the_generator_alone() -> None:
+    first, again, other = (drawn_places(6, 4, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("views", ["fixed-1", "fixed-999", "fixed-", "fixed--3", "fixed-2.5", "flop", ""])
+def test_a_kind_of_views_that_there_is_not_is_refused(views: str) -> None:
+    with pytest.raises(ConfigError, match="views"):
+        fixed_views(views)
+
+
 def test_views_that_cannot_be_cached_are_marked() -> None:
-    assert FIXED_VIEWS == {"center": 1, "flip": 2, "crop": 0}
+    assert [fixed_views(views) for views in ("center", "flip", "fixed-7", "crop")] == [1, 2, 7, 0]
 
 
 def test_normalise_is_mean_and_deviation_of_images_in_0_to_1() -> None:

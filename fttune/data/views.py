@@ -1,45 +1,70 @@
 """What of a stored image the network is shown: fixed views, random crops, normalisation; all on the tensor's device.
 
-Letters: N stored images, B rows of a batch, S stored side, s side of the network's input (pixels).
+Letters: N stored images, B rows of a batch, K fixed views, S stored side, s side of the network's input (pixels).
+A place is top, left (pixels) and mirrored (0 or 1) of a view, int64 [..., 3].
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fttune.trial import Views
+from fttune.trial import Views, fixed_views, seed_from
 
-# Fixed views of each image; 0 where every step draws anew, so that nothing can be cached.
-FIXED_VIEWS: dict[Views, int] = {"center": 1, "flip": 2, "crop": 0}
-
-
-def fixed_view(images: Tensor, view: int, size: int) -> Tensor:
-    """View 0 is the centre crop, view 1 its mirror: uint8 [N, S, S, 3] to uint8 [N, 3, s, s], channels last."""
-    start = (images.shape[1] - size) // 2
-    cut = images[:, start : start + size, start : start + size]
-    return (cut.flip(2) if view else cut).permute(0, 3, 1, 2)
+MIRROR = 255  # code of the mirrored centre; 0 is the centre, 1 to 254 are drawn crops
 
 
-def drawn_view(images: Tensor, views: Views, size: int, generator: torch.Generator) -> Tensor:
-    """One training view of each row of a batch: uint8 [B, S, S, 3] to uint8 [B, 3, s, s], channels last.
+def view_codes(views: Views) -> np.ndarray:
+    """The fixed views of each image, int64 [K], centre first. Views of equal code are equal, whatever the kind.
 
-    Draws come from `generator`, a generator on the CPU, so that they are equal on every device.
+    >>> view_codes("flip").tolist(), view_codes("fixed-4").tolist()
+    ([0, 255], [0, 1, 2, 3])
     """
-    offset, mirror = _draw(len(images), views, images.shape[1] - size, generator)
-    steps = torch.arange(size)
-    rows = offset[:, :1] + steps
-    columns = offset[:, 1:] + torch.where(mirror[:, None], size - 1 - steps, steps)
-    batch = torch.arange(len(images))
-    place = [axis.to(images.device) for axis in (batch[:, None, None], rows[:, :, None], columns[:, None, :])]
-    return images[place[0], place[1], place[2]].permute(0, 3, 1, 2)
+    return np.array([0, MIRROR]) if views == "flip" else np.arange(fixed_views(views))
+
+
+def fixed_places(rows: np.ndarray, codes: np.ndarray, room: int) -> Tensor:
+    """Where the fixed views `codes` [n] lie in the images `rows` [n] of the store, int64 [n, 3]; `room` is S - s.
+
+    A drawn view follows from the image's row and its code alone: every trial sees the same, whatever its seed.
+    """
+    places = np.full((len(rows), 3), (room // 2, room // 2, 0))
+    places[codes == MIRROR, 2] = 1
+    for code in set(codes.tolist()) - {0, MIRROR}:
+        here = codes == code
+        drawn = np.random.default_rng(seed_from("view", code)).random((int(rows[here].max()) + 1, 3))
+        places[here] = np.floor(drawn[rows[here]] * (room + 1, room + 1, 2))
+    return torch.from_numpy(places)
 
 
 def drawn_fixed(views: Views, count: int, generator: torch.Generator) -> Tensor:
-    """Which fixed view each of `count` rows shows in one step, int64 [count]; the draws that `drawn_view` makes."""
-    if FIXED_VIEWS[views] == 2:
-        return torch.randint(2, (count,), generator=generator)
+    """Which fixed view each of `count` rows shows in one step, int64 [count]."""
+    if fixed_views(views) > 1:
+        return torch.randint(fixed_views(views), (count,), generator=generator)
     return torch.zeros(count, dtype=torch.int64)
+
+
+def drawn_places(count: int, room: int, generator: torch.Generator) -> Tensor:
+    """Places of random crops, mirrored or not, of `count` images, int64 [count, 3]; `room` is S - s."""
+    offset = torch.randint(room + 1, (count, 2), generator=generator)
+    return torch.cat([offset, torch.randint(2, (count, 1), generator=generator)], dim=1)
+
+
+def centre(images: Tensor, size: int) -> Tensor:
+    """The centre crop: uint8 [N, S, S, 3] to uint8 [N, 3, s, s], channels last."""
+    start = (images.shape[1] - size) // 2
+    return images[:, start : start + size, start : start + size].permute(0, 3, 1, 2)
+
+
+def cut(images: Tensor, places: Tensor, size: int) -> Tensor:
+    """One view of each row of a batch, where `places` [B, 3] says: uint8 [B, S, S, 3] to uint8 [B, 3, s, s]."""
+    steps = torch.arange(size)
+    rows = places[:, :1] + steps
+    columns = places[:, 1:2] + torch.where(places[:, 2:] > 0, size - 1 - steps, steps)
+    batch = torch.arange(len(images))
+    place = [axis.to(images.device) for axis in (batch[:, None, None], rows[:, :, None], columns[:, None, :])]
+    return images[place[0], place[1], place[2]].permute(0, 3, 1, 2)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -47,11 +72,3 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     centre = torch.tensor(mean, device=images.device)[:, None, None] * 255
     scale = torch.tensor(std, device=images.device)[:, None, None] * 255
     return (images.float() - centre) / scale
-
-
-def _draw(count: int, views: Views, room: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Offsets int64 [count, 2] (top, left) and mirrors bool [count]."""
-    if views == "crop":
-        offset = torch.randint(room + 1, (count, 2), generator=generator)
-        return offset, torch.randint(2, (count,), generator=generator).bool()
-    return torch.full((count, 2), room // 2), drawn_fixed(views, count, generator).bool()

@@ -1,6 +1,6 @@
 """The images of a dataset that a distance is measured on, as a backbone sees them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from fttune.data.splits import non_test
 from fttune.data.store import ImageStore, open_store
 from fttune.errors import DataError
 from fttune.runtime import Runtime
-from fttune.trial import Resize, digest, stored_size
+from fttune.trial import Resize, stored_size
 
 MAX_IMAGES = 2000  # images a distance is measured on unless told, balanced over classes
 _BATCH = 256  # images shrunk at once
@@ -38,39 +38,38 @@ class Sample:
         # Only a measurement needs torch; a plan that lists measurements does not.
         import torch
 
-        from fttune.features import FeatureKey, Norm, cached, features_at
+        from fttune.feature_cache import FeatureKey, reach
+        from fttune.features import CENTRE, Norm, features_at, showings, shown
 
         store, rows = self._rows(runtime)
         row = catalog.find(self.backbone)
         key = FeatureKey(
             weights=self.weights_digest,
             data=self.data_digest,
-            images=digest(rows.tolist()),
             backbone=self.backbone,
             resize=self.resize,
             image_size=self.image_size,
-            view=0,
-            layer=row.depth - 1,
         )
 
-        def compute() -> Iterator[torch.Tensor]:
+        def forward(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, "torch.Tensor"]]:
             net = catalog.load(self.backbone, weights=runtime.weights.get(self.backbone))
-            images = torch.from_numpy(store.images(rows))
-            norm = Norm(mean=row.mean, std=row.std)
-            return features_at(net, row.depth - 1, images, view=0, size=self.image_size, norm=norm)
+            images = shown(store, missing, self.image_size, torch.device("cpu"))
+            return features_at(net, layers, images, Norm(mean=row.mean, std=row.std))
 
-        return cached(runtime.cache, key, compute).flatten(1).double().numpy()
+        last = row.depth - 1
+        table = reach(runtime.cache, key, [last], showings(rows, CENTRE)[0], forward)[last]
+        return table.take(torch.arange(len(table))).flatten(1).double().numpy()
 
     def pixels(self, runtime: Runtime, side: int) -> np.ndarray:
         """The same images as the backbone sees them, shrunk to `side` pixels: float32 [N, 3, side, side] in 0..1."""
         import torch
         from torch.nn.functional import interpolate
 
-        from fttune.data.views import fixed_view
+        from fttune.data.views import centre
 
         store, rows = self._rows(runtime)
         batches = (store.images(rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH))
-        shown = (fixed_view(torch.from_numpy(batch), 0, self.image_size).float() / 255 for batch in batches)
+        shown = (centre(torch.from_numpy(batch), self.image_size).float() / 255 for batch in batches)
         small = [interpolate(views, (side, side), mode="bilinear", antialias=True).clamp(0, 1) for views in shown]
         return torch.cat(small).numpy()
 

@@ -33,6 +33,7 @@ def machine(sweep: Sweep) -> Runtime:
     return Runtime(
         store=place("store"),
         cache=place("features"),
+        cache_bytes=int(sweep.resources.cache_gb * 1e9),
         threads=max(1, int(sweep.resources.cpu)),
         weights=sweep.data.weights,
         git_commit=git_commit(),

@@ -3,10 +3,9 @@
 import logging
 import os
 import tempfile
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 # Read by Ray when it is imported or started. Left to itself Ray would rebuild the environment of `uv run` for every
@@ -26,17 +25,16 @@ ALLOCATOR = {
 import ray
 from ray import tune
 
+from fttune.bundle import Bundle
 from fttune.config import Resources
 from fttune.distance.job import DistanceJob
 from fttune.errors import ConfigError, UnreachableError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.runtime import Runtime
+from fttune.sweep.worker import Job, Wire, work
 from fttune.trial import Trial
 
-Job = Trial | DistanceJob
 _RESTARTS = 2  # of a job whose process died; an error of the job itself is not tried again
-
-_LAST = {"record", "distance", "error"}  # what a job's last report holds one of
 
 
 class Listener(Protocol):
@@ -111,7 +109,7 @@ def run_jobs(
             ),
         )
         tuner.fit()
-    relay.outcome.complete = len(relay.ended) == len(jobs)
+    relay.outcome.complete = len(relay.ended) == sum(len(job.trials) if isinstance(job, Bundle) else 1 for job in jobs)
     return relay.outcome
 
 
@@ -128,19 +126,9 @@ def _share(resources: Resources) -> dict[str, float]:
 
 def _work(config: dict[str, Any], *, jobs: Sequence[Job], runtime: Runtime) -> None:
     """On a worker: run one job and report what it came to as plain values."""
-    # Here, not above: the driver that hands out jobs needs no torch.
-    from fttune.training.run import run_trial
-
-    job = jobs[config["job"]]
-    try:
-        if isinstance(job, DistanceJob):
-            tune.report({"distance": asdict(job.measure(runtime))})
-        else:
-            record = run_trial(job, runtime, lambda point: tune.report({"point": asdict(point)}))
-            tune.report({"record": asdict(record)})
-    except Exception as error:
-        # Told as a result, so that the process lives on for the next job.
-        tune.report({"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
+    wire = Wire(tune.report)
+    work(jobs[config["job"]], runtime, wire)
+    wire.send()
 
 
 class _Relay(tune.Callback):
@@ -148,7 +136,7 @@ class _Relay(tune.Callback):
 
     def __init__(self, *, jobs: Sequence[Job], listeners: Sequence[Listener], git_commit: str) -> None:
         self.outcome = Outcome()
-        self.ended: set[int] = set()  # places in `jobs`
+        self.ended: set[str] = set()  # ids of trials, places of distances
         self._jobs = jobs
         self._listeners = listeners
         self._git_commit = git_commit
@@ -158,49 +146,51 @@ class _Relay(tune.Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        job = self._job(trial)
-        if isinstance(job, Trial):
+        job = self._jobs[trial.config["job"]]
+        for one in job.trials if isinstance(job, Bundle) else ():
             for listener in self._listeners:
-                listener.started(job)
+                listener.started(one)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        job = self._job(trial)
-        if "point" in result and isinstance(job, Trial):
-            for listener in self._listeners:
-                listener.point(job.id, CurvePoint(**result["point"]))
-        elif _LAST & result.keys() and self._ends(trial):
-            self._end(job, result)
+        for news in result["news"]:
+            self._hear(trial.config["job"], news)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if self._ends(trial):
-            self._fail(self._job(trial), f"the process of the trial died {_RESTARTS + 1} times", "")
+        place = trial.config["job"]
+        job, reason = self._jobs[place], f"the process of the trial died {_RESTARTS + 1} times"
+        for name in [one.id for one in job.trials] if isinstance(job, Bundle) else [str(place)]:
+            if self._ends(name):
+                self._fail(job, name, reason, "")
 
-    def _end(self, job: Job, result: dict[str, Any]) -> None:
-        if "record" in result:
-            self._finish(RunRecord(**result["record"]))
-        elif "distance" in result:
+    def _hear(self, place: int, news: dict[str, Any]) -> None:
+        if "point" in news:
             for listener in self._listeners:
-                listener.distance(DistanceRecord(**result["distance"]))
-        else:
-            self._fail(job, result["error"], result["traceback"])
+                listener.point(news["trial"], CurvePoint(**news["point"]))
+        elif "record" in news:
+            if self._ends(news["record"]["trial_id"]):
+                self._finish(RunRecord(**news["record"]))
+        elif self._ends(name := news.get("trial", str(place))):
+            if "distance" in news:
+                for listener in self._listeners:
+                    listener.distance(DistanceRecord(**news["distance"]))
+            else:
+                self._fail(self._jobs[place], name, news["error"], news["traceback"])
 
-    def _ends(self, trial: Any) -> bool:
-        """Whether this is the first end of the trial: Tune restarts one whose process dies after its last report."""
-        first = trial.config["job"] not in self.ended
-        self.ended.add(trial.config["job"])
+    def _ends(self, name: str) -> bool:
+        """Whether this is the first end of a trial: Tune restarts one whose process dies after its last report."""
+        first = name not in self.ended
+        self.ended.add(name)
         return first
 
-    def _job(self, trial: Any) -> Job:
-        return self._jobs[trial.config["job"]]
-
-    def _fail(self, job: Job, reason: str, trace: str) -> None:
-        if isinstance(job, Trial):
-            first = reason.splitlines()[0]
-            self._finish(RunRecord.of(job, status="failed", error=first, git_commit=self._git_commit), trace)
-        else:
-            self.outcome.notes.append(f"distance of {job.dataset} not measured: {reason.splitlines()[0]}")
+    def _fail(self, job: Job, name: str, reason: str, trace: str) -> None:
+        first = reason.splitlines()[0]
+        if isinstance(job, DistanceJob):
+            self.outcome.notes.append(f"distance of {job.dataset} not measured: {first}")
+            return
+        (trial,) = (trial for trial in job.trials if trial.id == name)
+        self._finish(RunRecord.of(trial, status="failed", error=first, git_commit=self._git_commit), trace)
 
     def _finish(self, record: RunRecord, trace: str = "") -> None:
         kept: Literal["failed", "finished"] = "failed" if record.status == "failed" else "finished"

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from fttune.data.store import ImageStore
-from fttune.data.views import drawn_fixed, drawn_view, fixed_view, normalise
+from fttune.data.views import centre, cut, drawn_fixed, drawn_places, fixed_places, normalise, view_codes
+from fttune.feature_cache import FeatureTable
 from fttune.features import Norm
 from fttune.trial import HParams
 
@@ -41,25 +42,46 @@ class Labelled:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Viewer:
+    """Which view of each image a training shows."""
+
+    hparams: HParams
+    room: int  # pixels that a crop can move by
+    fixed: Tensor | None  # places of the fixed views, int64 [N, K, 3]; None: drawn anew at each step
+
+    @classmethod
+    def of(cls, hparams: HParams, side: int, rows: np.ndarray) -> "Viewer":
+        """Of the images `rows` of a store with images of `side` pixels."""
+        room, codes = side - hparams.image_size, view_codes(hparams.views)
+        if not len(codes):
+            return cls(hparams=hparams, room=room, fixed=None)
+        places = fixed_places(np.repeat(rows, len(codes)), np.tile(codes, len(rows)), room)
+        return cls(hparams=hparams, room=room, fixed=places.view(len(rows), len(codes), 3))
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Places int64 [B, 3] of one view of each of `rows`, positions among the images."""
+        if self.fixed is None:
+            return drawn_places(len(rows), self.room, generator)
+        return self.fixed[rows, drawn_fixed(self.hparams.views, len(rows), generator)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInputs:
     """Decoded images uint8 [N, S, S, 3], resident on the training device."""
 
     images: Tensor
-    hparams: HParams
+    viewer: Viewer
     norm: Norm
 
     def __len__(self) -> int:
         return len(self.images)
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        batch = self.images[rows.to(self.images.device)]
-        return self._normalised(drawn_view(batch, self.hparams.views, self.hparams.image_size, generator))
+        batch, places = self.images[rows.to(self.images.device)], self.viewer.draw(rows, generator)
+        return normalise(cut(batch, places, self.viewer.hparams.image_size), self.norm.mean, self.norm.std)
 
     def show(self, rows: slice) -> Tensor:
-        return self._normalised(fixed_view(self.images[rows], 0, self.hparams.image_size))
-
-    def _normalised(self, shown: Tensor) -> Tensor:
-        return normalise(shown, self.norm.mean, self.norm.std)
+        return normalise(centre(self.images[rows], self.viewer.hparams.image_size), self.norm.mean, self.norm.std)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,40 +91,37 @@ class StoredInputs:
     store: ImageStore
     rows: np.ndarray  # int64 [N], into the store
     device: torch.device
-    hparams: HParams
+    viewer: Viewer
     norm: Norm
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return self._read(self.rows[rows.numpy()]).draw(torch.arange(len(rows)), generator)
+        batch, places = self._read(self.rows[rows.numpy()]), self.viewer.draw(rows, generator)
+        return normalise(cut(batch, places, self.viewer.hparams.image_size), self.norm.mean, self.norm.std)
 
     def show(self, rows: slice) -> Tensor:
-        return self._read(self.rows[rows]).show(slice(None))
+        batch = self._read(self.rows[rows])
+        return normalise(centre(batch, self.viewer.hparams.image_size), self.norm.mean, self.norm.std)
 
-    def _read(self, rows: np.ndarray) -> ImageInputs:
-        images = torch.from_numpy(self.store.images(rows)).to(self.device)
-        return ImageInputs(images=images, hparams=self.hparams, norm=self.norm)
+    def _read(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.store.images(rows)).to(self.device)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureInputs:
-    """Cached outputs of the frozen part, one tensor float32 [N, ...] for each fixed view, centre first."""
+    """Cached outputs of the frozen part: a table of K views of N images, view by view, the centre first."""
 
-    views: tuple[Tensor, ...]
+    table: FeatureTable
+    images: int  # N
     hparams: HParams
 
     def __len__(self) -> int:
-        return len(self.views[0])
+        return self.images
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        which = drawn_fixed(self.hparams.views, len(rows), generator)
-        rows, which = rows.to(self.views[0].device), which.to(self.views[0].device)
-        batch = self.views[0][rows]
-        for view, features in enumerate(self.views[1:], start=1):
-            batch[which == view] = features[rows[which == view]]
-        return batch
+        return self.table.take(drawn_fixed(self.hparams.views, len(rows), generator) * self.images + rows)
 
     def show(self, rows: slice) -> Tensor:
-        return self.views[0][rows]
+        return self.table.take(torch.arange(self.images)[rows])

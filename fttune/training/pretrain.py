@@ -27,7 +27,7 @@ from fttune.record import CurvePoint
 from fttune.runtime import Runtime
 from fttune.training import checkpoint
 from fttune.training.device import device_name, own_generators, pick_device
-from fttune.training.inputs import Labelled, StoredInputs
+from fttune.training.inputs import Labelled, StoredInputs, Viewer
 from fttune.training.loop import score
 from fttune.training.steps import Training
 from fttune.training.surgery import Student
@@ -202,6 +202,6 @@ class _Course:
 def _labelled(
     store: ImageStore, rows: np.ndarray, hparams: HParams, row: Backbone, student: Student, device: torch.device
 ) -> Labelled:
-    norm = Norm(mean=row.mean, std=row.std)
-    inputs = StoredInputs(store=store, rows=rows, device=device, hparams=hparams, norm=norm)
+    viewer, norm = Viewer.of(hparams, store.size, rows), Norm(mean=row.mean, std=row.std)
+    inputs = StoredInputs(store=store, rows=rows, device=device, viewer=viewer, norm=norm)
     return Labelled(inputs=inputs, labels=torch.from_numpy(store.labels[rows]).to(device), logits=student.logits)

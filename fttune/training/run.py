@@ -1,188 +1,137 @@
-"""One trial, from its values to its record, in any process: needs neither Ray nor MLflow."""
+"""Trials, from their values to their records, in any process: needs neither Ray nor MLflow."""
 
-import copy
 import time
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from fttune.backbones import catalog
-from fttune.data.splits import Split, make_split
-from fttune.data.store import ImageStore, open_store
-from fttune.data.views import FIXED_VIEWS
-from fttune.features import FeatureKey, Norm, cached, features_at
-from fttune.record import RunRecord
+from fttune.bundle import Bundle
+from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
-from fttune.training.device import device_name, own_generators, peak_memory, pick_device
-from fttune.training.inputs import FeatureInputs, ImageInputs, Inputs, Labelled
-from fttune.training.loop import Report, fit, score
-from fttune.training.surgery import Student, apply_spec
-from fttune.trial import Resize, Trial, digest, stored_size
+from fttune.training.bench import Bench
+from fttune.training.device import device_name, own_generators, peak_memory
+from fttune.training.loop import Fit, Scores, fit, score
+from fttune.training.together import Seat, fit_together, fits
+from fttune.trial import Trial
+
+Report = Callable[[Trial, CurvePoint], None]
 
 
-def run_trial(trial: Trial, runtime: Runtime, report: Report) -> RunRecord:
+def run_trial(trial: Trial, runtime: Runtime, report: Callable[[CurvePoint], None]) -> RunRecord:
     """Train and test one trial; `report` is called after every `report_every` steps.
 
     Deterministic by seed on a CPU with a fixed number of threads. The test set is opened once, after training.
     """
+    return run_bundle(Bundle.alone(trial), runtime, lambda _, point: report(point))[0]
+
+
+def run_bundle(bundle: Bundle, runtime: Runtime, report: Report) -> list[RunRecord]:
+    """Train and test the trials of a bundle, at once where there are several; their records in the same order."""
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
-    watch = _Watch()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    if len(bundle.trials) > 1:
+        return _together(bundle, runtime, report)
+    return [_alone(trial, bundle.depths, runtime, report) for trial in bundle.trials]
+
+
+def _alone(trial: Trial, depths: Sequence[int], runtime: Runtime, report: Report) -> RunRecord:
+    watch = _Watch()
     with own_generators(trial.seed_for("order")):
-        return _run(trial, runtime, report, watch)
+        bench = Bench.set_up(trial, runtime, depths)
+        watch.lap("data")
+        train, val = bench.train(), bench.val()
+        watch.lap("feature")
+        end = fit(
+            bench.student, train, val, trial.hparams, seed=trial.seed_for("order"), report=lambda p: report(trial, p)
+        )
+        watch.lap("fit")
+        test = bench.test()
+        watch.lap("feature")
+        scored = score(bench.student, test), score(bench.student, train)
+        watch.lap("eval")
+    return _record(trial, bench, end, scored, watch, together=1)
 
 
-def _run(trial: Trial, runtime: Runtime, report: Report, watch: "_Watch") -> RunRecord:
-    bench = _set_up(trial, runtime, watch)
-    train = bench.labelled(bench.split.train, "train")
-    val = bench.labelled(bench.split.val, "val")
-    watch.lap("feature")
-    outcome = fit(bench.student, train, val, trial.hparams, seed=trial.seed_for("order"), report=report)
+def _together(bundle: Bundle, runtime: Runtime, report: Report) -> list[RunRecord]:
+    """Every combination of the bundle's seeds and settings is trained; those that are its trials are told of."""
+    watch = _Watch()
+    firsts = {trial.seed: trial for trial in reversed(bundle.trials)}
+    settings = list(dict.fromkeys(trial.hparams for trial in bundle.trials))
+    asked = {(trial.seed, trial.hparams): trial for trial in bundle.trials}
+
+    def tell(seat: int, setting: int, point: CurvePoint) -> None:
+        if trial := asked.get((seeds[seat], settings[setting])):
+            report(trial, point)
+
+    seeds, benches, seats = list(firsts), [], []
+    for trial in firsts.values():
+        with own_generators(trial.seed_for("order")):
+            benches.append(Bench.set_up(trial, runtime, bundle.depths))
+            state = torch.get_rng_state()
+        if not (benches[0].cached and fits(benches[0].student)):
+            return [_alone(trial, bundle.depths, runtime, report) for trial in bundle.trials]
+        watch.lap("data")
+        train, val = benches[-1].train(), benches[-1].val()
+        seats.append(
+            Seat(student=benches[-1].student, train=train, val=val, seed=trial.seed_for("order"), dropout=state)
+        )
+        watch.lap("feature")
+    end = fit_together(seats, settings, tell)
     watch.lap("fit")
-    test = bench.labelled(bench.split.test.open(), "test")
+    tests = [bench.test() for bench in benches]
     watch.lap("feature")
-    scores, train_scores = score(bench.student, test), score(bench.student, train)
+    tested, trained = end.score(tests), end.score([seat.train for seat in seats])
     watch.lap("eval")
-    shown = outcome.steps * min(trial.hparams.batch_size, len(bench.split.train))
+    places = [(seeds.index(trial.seed), settings.index(trial.hparams)) for trial in bundle.trials]
+    return [
+        _record(trial, benches[s], end.ends[s][r], (tested[s][r], trained[s][r]), watch, together=len(places))
+        for trial, (s, r) in zip(bundle.trials, places, strict=True)
+    ]
+
+
+def _record(
+    trial: Trial, bench: Bench, end: Fit, scored: tuple[Scores, Scores], watch: "_Watch", *, together: int
+) -> RunRecord:
+    """`scored` on test and on train; what was spent on all is shared out equally."""
+    test, train = scored
+    labels, split = bench.store.labels, bench.split
     return RunRecord.of(
         trial,
         status="done",
-        git_commit=runtime.git_commit,
+        git_commit=bench.runtime.git_commit,
         classes=len(bench.store.classes),
         dropped_classes=len(bench.store.dropped),
-        dataset_images=len(bench.store.labels),
-        smallest_class=int(np.bincount(bench.store.labels).min()),
-        train_images=len(train.labels),
-        val_images=len(val.labels),
-        test_images=len(test.labels),
-        val_accuracy=outcome.val.accuracy,
-        val_mean_class_accuracy=outcome.val.mean_class_accuracy,
-        test_accuracy=scores.accuracy,
-        test_mean_class_accuracy=scores.mean_class_accuracy,
-        train_accuracy=train_scores.accuracy,
-        best_step=outcome.best_step,
-        seconds=watch.total(),
-        data_seconds=watch.laps["data"],
-        feature_seconds=watch.laps["feature"],
-        train_seconds=outcome.train_seconds,
-        eval_seconds=outcome.eval_seconds + watch.laps["eval"],
-        images_per_second=shown / outcome.train_seconds,
+        dataset_images=len(labels),
+        smallest_class=int(np.bincount(labels).min()),
+        train_images=len(split.train),
+        val_images=len(split.val),
+        test_images=len(split.test),
+        val_accuracy=end.val.accuracy,
+        val_mean_class_accuracy=end.val.mean_class_accuracy,
+        test_accuracy=test.accuracy,
+        test_mean_class_accuracy=test.mean_class_accuracy,
+        train_accuracy=train.accuracy,
+        best_step=end.best_step,
+        seconds=watch.total() / together,
+        data_seconds=watch.laps["data"] / together,
+        feature_seconds=watch.laps["feature"] / together,
+        train_seconds=end.train_seconds,
+        eval_seconds=end.eval_seconds + watch.laps["eval"] / together,
+        images_per_second=end.steps * min(trial.hparams.batch_size, len(split.train)) / end.train_seconds,
+        together=together,
         peak_memory_mb=peak_memory(bench.device),
         device=device_name(bench.device),
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Bench:
-    """What one trial works with."""
-
-    trial: Trial
-    runtime: Runtime
-    device: torch.device
-    store: ImageStore
-    split: Split
-    student: Student
-    norm: Norm
-
-    def labelled(self, rows: np.ndarray, part: str) -> Labelled:
-        """Images `rows` as the student reads them: the frozen part's cached output when the views allow it."""
-        labels = torch.from_numpy(self.store.labels[rows]).to(self.device)
-        views = FIXED_VIEWS[self.trial.hparams.views]
-        if self.student.spec.frozen and views:
-            shown = views if part == "train" else 1
-            features = tuple(self._features(rows, view) for view in range(shown))
-            inputs: Inputs = FeatureInputs(views=features, hparams=self.trial.hparams)
-            return Labelled(inputs=inputs, labels=labels, logits=self.student.trained)
-        inputs = ImageInputs(images=self._images(rows).to(self.device), hparams=self.trial.hparams, norm=self.norm)
-        return Labelled(inputs=inputs, labels=labels, logits=self.student.logits)
-
-    def _images(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(self.store.images(rows))
-
-    def _features(self, rows: np.ndarray, view: int) -> Tensor:
-        trial, hparams = self.trial, self.trial.hparams
-        key = FeatureKey(
-            weights=trial.weights_digest,
-            data=trial.data_digest,
-            images=digest(rows.tolist()),
-            backbone=trial.cell.backbone,
-            resize=hparams.resize,
-            image_size=hparams.image_size,
-            view=view,
-            layer=trial.cell.spec.frozen,
-        )
-        frozen = self.student.frozen
-        return cached(
-            self.runtime.cache,
-            key,
-            lambda: features_at(
-                frozen,
-                len(frozen),
-                self._images(rows).to(self.device),
-                view=view,
-                size=hparams.image_size,
-                norm=self.norm,
-            ),
-        ).to(self.device)
-
-
-def _set_up(trial: Trial, runtime: Runtime, watch: "_Watch") -> _Bench:
-    cell, hparams = trial.cell, trial.hparams
-    device = pick_device(runtime.device)
-    store = _store(runtime.store, trial.data_digest, stored_size(hparams.image_size), hparams.resize)
-    split = make_split(
-        dataset=cell.dataset,
-        classes=store.classes,
-        labels=store.labels,
-        keys=store.keys,
-        pools=store.pools,
-        images_per_class=cell.images_per_class,
-        val=trial.val_per_class,
-        test=trial.test_per_class,
-        seed=trial.seed_for("subset"),
-    )
-    watch.lap("data")
-    net = copy.deepcopy(_pretrained(cell.backbone, runtime.weights.get(cell.backbone)))
-    row = catalog.find(cell.backbone)
-    student = apply_spec(
-        net,
-        cell.spec,
-        classes=len(store.classes),
-        bn=hparams.bn,
-        seed=trial.seed_for("init"),
-        dropout=hparams.dropout,
-        fills=row.fills,
-    )
-    student.frozen.to(device)
-    student.trained.to(device)
-    norm = Norm(mean=row.mean, std=row.std)
-    watch.lap("model")
-    return _Bench(trial=trial, runtime=runtime, device=device, store=store, split=split, student=student, norm=norm)
-
-
-@lru_cache(maxsize=2)
-def _pretrained(backbone: str, weights: Path | None) -> nn.Sequential:
-    """Read once per process; callers copy it."""
-    return catalog.load(backbone, weights=weights)
-
-
-@lru_cache(maxsize=8)
-def _store(root: Path, data: str, size: int, resize: Resize) -> ImageStore:
-    """Mapped once per process; it is read-only."""
-    return open_store(root=root, digest=data, size=size, resize=resize)
-
-
 class _Watch:
-    """Wall seconds of a trial by what they went to."""
+    """Wall seconds by what they went to."""
 
     def __init__(self) -> None:
-        self.laps: dict[str, float] = dict.fromkeys(("data", "model", "feature", "fit", "eval"), 0.0)
+        self.laps: dict[str, float] = dict.fromkeys(("data", "feature", "fit", "eval"), 0.0)
         self._start = self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:

@@ -1,5 +1,6 @@
 """Apply a layer spec to a pre-trained network: what is frozen, what is tuned, what starts anew, and at which rate."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,10 +19,10 @@ BN_MOMENTUM = 0.1  # weight of a new batch in running statistics that training m
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Student:
-    """A network cut at its spec; both parts share their weights with the network they were cut from."""
+    """A network cut at its spec."""
 
-    frozen: nn.Sequential  # copied, eval mode, without gradient; empty for a tuned network
-    trained: nn.Sequential  # tuned and new stages
+    frozen: nn.Sequential  # shared with the source network, eval mode, without gradient; empty for a tuned network
+    trained: nn.Sequential  # tuned and new stages, its own
     spec: LayerSpec
     bn: BatchNorm
     dropout: Dropout = "trained"
@@ -64,20 +65,21 @@ def apply_spec(
     dropout: Dropout = "trained",
     fills: Sequence[Fill] = (),
 ) -> Student:
-    """Cut a pre-trained staged network at `spec`; the network itself is changed.
+    """Cut a pre-trained staged network at `spec`. Its values stay as they are: what is trained is a copy.
 
     Each new layer is initialised from `seed` and its own position, so the classifier starts from the same values
     whatever else is new, and both members of a pair start alike. `fills`: the backbone's own, one for each layer.
     """
-    replace_classifier(net, classes)
+    frozen, trained = net[: spec.frozen], copy.deepcopy(net[spec.frozen :])
+    replace_classifier(trained, classes)
     for position in range(spec.depth - spec.random, spec.depth):
-        initialise(net[position], seed_from("layer", seed, position), fills[position] if fills else None)
-        _quicken(net[position])
+        stage = trained[position - spec.frozen]
+        initialise(stage, seed_from("layer", seed, position), fills[position] if fills else None)
+        _quicken(stage)
     if bn == "batch":
-        for position in range(spec.frozen, spec.frozen + spec.tuned):
-            _quicken(net[position])
-    net.to(memory_format=torch.channels_last)
-    frozen, trained = net[: spec.frozen], net[spec.frozen :]
+        for stage in trained[: spec.tuned]:
+            _quicken(stage)
+    trained.to(memory_format=torch.channels_last).requires_grad_(True)
     frozen.eval().requires_grad_(False)
     return Student(frozen=frozen, trained=trained, spec=spec, bn=bn, dropout=dropout)
 

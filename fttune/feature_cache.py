@@ -1,0 +1,211 @@
+"""Outputs of frozen stages, computed once and kept as memory-mapped Arrow that all processes of a machine share.
+
+The cache is content-addressed: a key names the weights, the data and the type; a file holds one layer's input for some
+showings (an image in a fixed view). So an entry is either exactly right or absent, and a larger subset, another seed or
+one more view costs only the showings that are new.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from fttune.errors import StoreError
+from fttune.files import locked, replacing, writing
+from fttune.trial import digest
+
+_SEGMENT = 2**28  # bytes of one layer that are held before they are written
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureKey:
+    """Everything that a cached activation depends on, beside the showing and the layer."""
+
+    weights: str  # digest
+    data: str  # digest
+    backbone: str
+    resize: str
+    image_size: int  # pixels
+    dtype: str = "float32"
+
+    @property
+    def folder(self) -> str:
+        return digest(asdict(self))[:32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureTable:
+    """The inputs of one layer for N showings, float32 [N, ...], mapped from files that all processes share."""
+
+    segments: tuple[Tensor, ...]  # float32 [n, ...] each
+    segment: Tensor  # int64 [N], which of the segments
+    place: Tensor  # int64 [N], where in it
+
+    @classmethod
+    def of(cls, values: Tensor) -> Self:
+        """A table of float32 [N, ...] in memory."""
+        place = torch.arange(len(values))
+        return cls(segments=(values,), segment=torch.zeros_like(place), place=place)
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def take(self, which: Tensor) -> Tensor:
+        """The features of some of the showings, `which` int64 [B] on the CPU: the one copy that is made of them."""
+        if len(self.segments) == 1:
+            return self.segments[0].index_select(0, self.place[which].to(self.segments[0].device))
+        owner, place = self.segment[which], self.place[which]
+        taken = torch.empty(len(which), *self.segments[0].shape[1:])
+        for number in owner.unique().tolist():
+            here = owner == number
+            taken[here] = self.segments[number][place[here]]
+        return taken
+
+    def to(self, device: torch.device) -> Self:
+        """On a CPU the mapped table itself; elsewhere a copy that is resident there."""
+        return self if device.type == "cpu" else self.of(self.take(torch.arange(len(self))).to(device))
+
+
+Pass = Callable[[np.ndarray, Sequence[int]], Iterable[dict[int, Tensor]]]  # showings, layers -> batches by layer
+
+
+def reach(
+    root: Path, key: FeatureKey, layers: Sequence[int], wanted: np.ndarray, forward: Pass, *, room: int | None = None
+) -> dict[int, FeatureTable]:
+    """A table at each of `layers` for the showings `wanted`; what the cache lacks is computed first, in one pass.
+
+    Processes that ask at once do the work once. A damaged file is computed again. With more than `room` bytes in the
+    cache, the files longest unused go; what is mapped stays readable.
+    """
+    folder = root / key.folder
+    with writing(folder), locked(folder / "features"):
+        for lacking, missing in _lacking(folder, layers, wanted):
+            _write_pass(folder, missing, lacking, forward(missing, lacking))
+        tables = {layer: _table(_segments(folder, layer), wanted) for layer in layers}
+    if room is not None:
+        with locked(root / "room"):
+            _evict(root, room)
+    for layer, table in tables.items():
+        if table is None:
+            raise StoreError(f"{folder}: features of layer {layer} cannot be read back; FTTUNE_CACHE moves the folder")
+    return {layer: table for layer, table in tables.items() if table is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Segment:
+    """One file, mapped."""
+
+    path: Path
+    showings: np.ndarray  # int64 [n]
+    values: Tensor  # float32 [n, ...]
+
+
+def _lacking(folder: Path, layers: Sequence[int], wanted: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Layers and the showings that exactly these lack, sorted: one pass over images each."""
+    every = np.unique(wanted)
+    lacks = np.stack([~np.isin(every, _held(folder, layer)) for layer in layers])
+    for pattern in np.unique(lacks.T, axis=0):
+        if pattern.any():
+            here = (pattern == lacks.T).all(1)
+            yield tuple(np.array(layers)[pattern].tolist()), every[here]
+
+
+def _held(folder: Path, layer: int) -> np.ndarray:
+    return np.concatenate([np.empty(0, np.int64), *(segment.showings for segment in _segments(folder, layer))])
+
+
+def _segments(folder: Path, layer: int) -> list[_Segment]:
+    """Every readable file of a layer."""
+    found = [(path, _read(path)) for path in sorted(folder.glob(f"{layer}-*.arrow"))]
+    for path, segment in found:
+        if segment is None:
+            path.unlink(missing_ok=True)
+    return [segment for _, segment in found if segment]
+
+
+def _table(segments: Sequence[_Segment], wanted: np.ndarray) -> FeatureTable | None:
+    """Where each showing lies; None when one is in no segment. Segments that hold any are marked as used."""
+    segments = [segment for segment in segments if np.isin(segment.showings, wanted).any()]
+    if not segments:
+        return None
+    held = np.concatenate([segment.showings for segment in segments])
+    owner = np.repeat(np.arange(len(segments)), [len(segment.showings) for segment in segments])
+    inner = np.concatenate([np.arange(len(segment.showings)) for segment in segments])
+    order = np.argsort(held, kind="stable")
+    spot = order[np.searchsorted(held, wanted, sorter=order).clip(max=len(held) - 1)]
+    if not (held[spot] == wanted).all():
+        return None
+    for segment in segments:
+        os.utime(segment.path)
+    return FeatureTable(
+        segments=tuple(segment.values for segment in segments),
+        segment=torch.from_numpy(owner[spot]),
+        place=torch.from_numpy(inner[spot]),
+    )
+
+
+def _write_pass(folder: Path, wanted: np.ndarray, layers: Sequence[int], batches: Iterable[dict[int, Tensor]]) -> None:
+    """Write one pass, a segment of each layer at a time, so that it need not fit into memory."""
+    pending: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    written = dict.fromkeys(layers, 0)
+    for batch in batches:
+        for layer, values in batch.items():
+            pending[layer].append(values.cpu())
+            if sum(piece.nbytes for piece in pending[layer]) > _SEGMENT:
+                written[layer] += _write(folder, layer, wanted[written[layer] :], pending[layer])
+    for layer, pieces in pending.items():
+        if pieces:
+            written[layer] += _write(folder, layer, wanted[written[layer] :], pieces)
+
+
+def _write(folder: Path, layer: int, rest: np.ndarray, pieces: list[Tensor]) -> int:
+    """One Arrow batch, so that reading needs no copy; the shape of a row in the metadata. Empties `pieces`."""
+    values = torch.cat(pieces).numpy()
+    pieces.clear()
+    wanted = rest[: len(values)]
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values[0].size)
+    columns = [pa.array(wanted, pa.int64()), rows]
+    fields = [("showing", pa.int64()), ("feature", rows.type)]
+    schema = pa.schema(fields, metadata={"shape": ",".join(map(str, values.shape[1:]))})
+    path = folder / f"{layer}-{digest(wanted.tolist())[:16]}.arrow"
+    with replacing(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+        writer.write_batch(pa.record_batch(columns, schema=schema))
+    return len(values)
+
+
+def _read(path: Path) -> _Segment | None:
+    """The segment of a file; None when the file is absent or damaged."""
+    try:
+        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        shape = [int(side) for side in batch.schema.metadata[b"shape"].split(b",")]
+        values = batch.column("feature").flatten().to_numpy(zero_copy_only=True)
+        return _Segment(
+            path=path, showings=batch.column("showing").to_numpy(), values=_tensor(values.reshape(len(batch), *shape))
+        )
+    except (pa.ArrowInvalid, FileNotFoundError):
+        return None
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():
+        # The map is read-only on purpose; a training only reads its inputs.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(values)
+
+
+def _evict(root: Path, room: int) -> None:
+    """Remove the files longest unused until the cache holds at most `room` bytes."""
+    files = [(path, path.stat()) for path in root.glob("*/*.arrow")]
+    held = sum(stat.st_size for _, stat in files)
+    for path, stat in sorted(files, key=lambda file: file[1].st_mtime_ns):
+        if held <= room:
+            return
+        path.unlink(missing_ok=True)
+        held -= stat.st_size

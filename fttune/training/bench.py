@@ -1,0 +1,136 @@
+"""What one trial works with: its images, its split, its student, set up from its values."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fttune.backbones import catalog
+from fttune.data.splits import Split, make_split
+from fttune.data.store import ImageStore, open_store
+from fttune.data.views import view_codes
+from fttune.feature_cache import FeatureKey, FeatureTable, reach
+from fttune.features import CENTRE, Norm, features_at, showings, shown
+from fttune.runtime import Runtime
+from fttune.training.device import pick_device
+from fttune.training.inputs import FeatureInputs, ImageInputs, Labelled, Viewer
+from fttune.training.surgery import Student, apply_spec
+from fttune.trial import Resize, Trial, stored_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bench:
+    """A trial set up on this machine."""
+
+    trial: Trial
+    runtime: Runtime
+    device: torch.device
+    depths: Sequence[int]  # that one pass over the images is to reach; without the trial's own nothing is cached
+    store: ImageStore
+    split: Split
+    net: nn.Sequential  # as it came
+    student: Student
+    norm: Norm
+
+    @classmethod
+    def set_up(cls, trial: Trial, runtime: Runtime, depths: Sequence[int]) -> Self:
+        """Map the images, cut the split, make the student; no image is read."""
+        cell, hparams = trial.cell, trial.hparams
+        device, row = pick_device(runtime.device), catalog.find(trial.cell.backbone)
+        store = _store(runtime.store, trial.data_digest, stored_size(hparams.image_size), hparams.resize)
+        net = _pretrained(cell.backbone, runtime.weights.get(cell.backbone), device)
+        student = apply_spec(
+            net,
+            cell.spec,
+            classes=len(store.classes),
+            bn=hparams.bn,
+            seed=trial.seed_for("init"),
+            dropout=hparams.dropout,
+            fills=row.fills,
+        )
+        return cls(
+            trial=trial,
+            runtime=runtime,
+            device=device,
+            depths=depths,
+            store=store,
+            split=_split(trial, store),
+            net=net,
+            student=student,
+            norm=Norm(mean=row.mean, std=row.std),
+        )
+
+    @property
+    def cached(self) -> bool:
+        """Whether the frozen part's output is kept instead of computed at each step."""
+        return self.trial.cell.spec.frozen in self.depths
+
+    def train(self) -> Labelled:
+        """In every view that is cached."""
+        return self._labelled(self.split.train, view_codes(self.trial.hparams.views))
+
+    def val(self) -> Labelled:
+        return self._labelled(self.split.val, CENTRE)
+
+    def test(self) -> Labelled:
+        """Opens the test set, which can be done once."""
+        return self._labelled(self.split.test.open(), CENTRE)
+
+    def _labelled(self, rows: np.ndarray, codes: np.ndarray) -> Labelled:
+        labels, hparams = torch.from_numpy(self.store.labels[rows]).to(self.device), self.trial.hparams
+        if self.cached:
+            table = self._features(showings(rows, codes).ravel())
+            inputs = FeatureInputs(table=table.to(self.device), images=len(rows), hparams=hparams)
+            return Labelled(inputs=inputs, labels=labels, logits=self.student.trained)
+        images = torch.from_numpy(self.store.images(rows)).to(self.device)
+        viewer = Viewer.of(hparams, self.store.size, rows)
+        return Labelled(
+            inputs=ImageInputs(images=images, viewer=viewer, norm=self.norm), labels=labels, logits=self.student.logits
+        )
+
+    def _features(self, wanted: np.ndarray) -> FeatureTable:
+        trial = self.trial
+        key = FeatureKey(
+            weights=trial.weights_digest,
+            data=trial.data_digest,
+            backbone=trial.cell.backbone,
+            resize=trial.hparams.resize,
+            image_size=trial.hparams.image_size,
+        )
+        tables = reach(self.runtime.cache, key, self.depths, wanted, self._forward, room=self.runtime.cache_bytes)
+        return tables[trial.cell.spec.frozen]
+
+    def _forward(self, missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+        images = shown(self.store, missing, self.trial.hparams.image_size, self.device)
+        return features_at(self.net.eval(), layers, images, self.norm)
+
+
+def _split(trial: Trial, store: ImageStore) -> Split:
+    return make_split(
+        dataset=trial.cell.dataset,
+        classes=store.classes,
+        labels=store.labels,
+        keys=store.keys,
+        pools=store.pools,
+        images_per_class=trial.cell.images_per_class,
+        val=trial.val_per_class,
+        test=trial.test_per_class,
+        seed=trial.seed_for("subset"),
+    )
+
+
+@lru_cache(maxsize=2)
+def _pretrained(backbone: str, weights: Path | None, device: torch.device) -> nn.Sequential:
+    """Read once per process; nobody changes its values."""
+    return catalog.load(backbone, weights=weights).to(device, memory_format=torch.channels_last)  # pyright: ignore
+
+
+@lru_cache(maxsize=8)
+def _store(root: Path, data: str, size: int, resize: Resize) -> ImageStore:
+    """Mapped once per process; it is read-only."""
+    return open_store(root=root, digest=data, size=size, resize=resize)

@@ -1,0 +1,165 @@
+"""Classifiers trained at once come out as each would alone: curve, choice, scores."""
+
+from dataclasses import asdict, replace
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+
+from fttune.backbones import catalog as backbones
+from fttune.bundle import Bundle, bundle
+from fttune.data import catalog as datasets
+from fttune.data.store import ImageStore, build
+from fttune.record import CurvePoint, RunRecord
+from fttune.runtime import Runtime
+from fttune.training.run import run_bundle
+from fttune.trial import HParams, Trial, stored_size
+from values import HPARAMS, make_trial
+
+# The order of sums differs; a loss of a few tenths moves by this over some hundred steps.
+TOLERANCE = 1e-4
+HEAD = "F(1-3)R(4)"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
+    source = datasets.find("digits").source()
+    root = tmp_path_factory.mktemp("store")
+    return build(source, name="digits", size=stored_size(HPARAMS.image_size), resize="crop", root=root)
+
+
+@pytest.fixture(scope="module")
+def runtime(store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    base = tmp_path_factory.getbasetemp()
+    return Runtime(store=base / "store0", cache=base / "cache", device="cpu", threads=1)
+
+
+def head(store: ImageStore, *, spec: str = HEAD, seed: int = 0, **changes: Any) -> Trial:
+    digests = {"data_digest": store.digest, "weights_digest": backbones.weights_digest("tiny")}
+    hparams = replace(HPARAMS, **({"steps": 60, "report_every": 20} | changes))
+    return make_trial(spec, seed=seed, hparams=hparams, **digests)
+
+
+def run(trials: list[Trial], runtime: Runtime) -> tuple[list[RunRecord], dict[Trial, list[CurvePoint]]]:
+    curves: dict[Trial, list[CurvePoint]] = {trial: [] for trial in trials}
+    records = run_bundle(
+        Bundle(trials=tuple(trials), depths=(trials[0].cell.spec.frozen,)), runtime, lambda t, p: curves[t].append(p)
+    )
+    return records, curves
+
+
+def grid(store: ImageStore, **changes: Any) -> list[Trial]:
+    """Two seeds with three rates, decays and momenta."""
+    settings = [(0.05, 5e-4, 0.9), (0.01, 0.0, 0.0), (0.2, 0.05, 0.5)]
+    return [
+        head(store, seed=seed, lr=lr, weight_decay=decay, momentum=momentum, **changes)
+        for seed, (lr, decay, momentum) in product((0, 3), settings)
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"views": "flip"},
+        {"views": "fixed-3"},
+        {"biases": "caffe"},
+        {"lr_drop_steps": (10, 40)},
+        {"batch_size": 1000},
+        {"steps": 50, "report_every": 20},
+    ],
+)
+def test_together_is_alone(store: ImageStore, runtime: Runtime, changes: dict[str, Any]) -> None:
+    trials = grid(store, **changes)
+    records, curves = run(trials, runtime)
+    for trial, record in zip(trials, records, strict=True):
+        (alone,), curve = run([trial], runtime)
+        assert [point.step for point in curves[trial]] == [point.step for point in curve[trial]]
+        for left, right in zip(curves[trial], curve[trial], strict=True):
+            assert left.train_loss == pytest.approx(right.train_loss, rel=TOLERANCE)
+            assert left.val_loss == pytest.approx(right.val_loss, rel=TOLERANCE)
+        assert outcome(record) == outcome(alone)
+
+
+def outcome(record: RunRecord) -> dict[str, object]:
+    told = asdict(record)
+    clocks = {"together", "images_per_second", "peak_memory_mb", *(name for name in told if name.endswith("seconds"))}
+    return {name: value for name, value in told.items() if name not in clocks}
+
+
+def test_rates_and_seeds_make_a_difference(store: ImageStore, runtime: Runtime) -> None:
+    _, curves = run(grid(store), runtime)
+    assert len({curve[-1].train_loss for curve in curves.values()}) == len(curves)
+
+
+def test_a_classifier_that_diverges_stops_alone_and_harms_no_other(store: ImageStore, runtime: Runtime) -> None:
+    trials = [head(store, lr=0.05, momentum=0.0), head(store, lr=1e30, weight_decay=1e30, momentum=0.0)]
+    (calm, wild), curves = run(trials, runtime)
+    (alone,), _ = run(trials[:1], runtime)
+    assert outcome(calm) == outcome(alone)
+    assert len(curves[trials[1]]) < len(curves[trials[0]]) == 3
+    assert wild.status == "done"
+
+
+def test_only_the_combinations_asked_for_are_told_of(store: ImageStore, runtime: Runtime) -> None:
+    trials = grid(store)[:4]
+    records, curves = run(trials, runtime)
+    assert [record.trial_id for record in records] == [trial.id for trial in trials]
+    assert [record.together for record in records] == [4] * 4
+    assert all(len(curve) == 3 for curve in curves.values())
+
+
+def test_trials_that_train_more_than_a_classifier_run_one_after_another(store: ImageStore, runtime: Runtime) -> None:
+    trials = [head(store, spec="F(1-2)R(3-4)", lr=lr, steps=4, report_every=2) for lr in (0.1, 0.2)]
+    records, curves = run(trials, runtime)
+    assert [record.together for record in records] == [1, 1]
+    assert all(len(curve) == 2 for curve in curves.values())
+
+
+def test_torchs_own_generator_is_left_alone(store: ImageStore, runtime: Runtime) -> None:
+    before = torch.get_rng_state()
+    run(grid(store), runtime)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def settings(**changes: Any) -> HParams:
+    return replace(HPARAMS, **changes)
+
+
+def test_what_may_train_together_is_bundled_and_nothing_else() -> None:
+    alike = [
+        make_trial(HEAD, seed=seed, hparams=settings(lr=lr, momentum=m, weight_decay=d))
+        for seed, lr, m, d in product((0, 1), (0.1, 0.2), (0.0, 0.9), (0.0, 0.1))
+    ]
+    assert [job.trials for job in bundle(alike)] == [tuple(alike)]
+    others = [
+        make_trial(HEAD),
+        make_trial(HEAD, images_per_class=7),
+        make_trial(HEAD, hparams=settings(steps=7)),
+        make_trial(HEAD, hparams=settings(views="flip")),
+        make_trial(HEAD, data_digest="other"),
+    ]
+    assert [job.trials for job in bundle(others)] == [(trial,) for trial in others]
+    apart = [
+        make_trial(spec, seed=seed, hparams=settings(views=views))
+        for spec, views in (("T(1-3)R(4)", "center"), ("F(1-2)R(3-4)", "center"), (HEAD, "crop"))
+        for seed in (0, 1)
+    ]
+    assert [job.trials for job in bundle(apart)] == [(trial,) for trial in apart]
+
+
+def test_a_bundle_knows_every_depth_of_its_images_and_no_other() -> None:
+    trials = [
+        make_trial(HEAD),
+        make_trial("F(1-2)R(3-4)", seed=4),
+        make_trial("F(1)T(2)R(3-4)", hparams=settings(views="crop")),
+        make_trial("F(1)R(2-4)", data_digest="other"),
+        make_trial("T(1-3)R(4)"),
+    ]
+    assert [job.depths for job in bundle(trials)] == [(2, 3), (2, 3), (2, 3), (1,), (2, 3)]
+
+
+def test_a_bundle_has_an_end() -> None:
+    trials = [make_trial(HEAD, seed=seed) for seed in range(150)]
+    assert [len(job.trials) for job in bundle(trials)] == [64, 64, 22]
