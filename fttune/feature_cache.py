@@ -7,7 +7,7 @@ one more view costs only the showings that are new.
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -21,6 +21,7 @@ from fttune.errors import StoreError
 from fttune.files import locked, replacing, writing
 from fttune.trial import digest
 
+_SMALL = 2**26  # bytes of a table that lies in several files, up to which it is put together in memory
 _SEGMENT = 2**28  # bytes of one layer that are held before they are written
 
 
@@ -86,9 +87,11 @@ def reach(
     """
     folder = root / key.folder
     with writing(folder), locked(folder / "features"):
-        for lacking, missing in _lacking(folder, layers, wanted):
+        segments = {layer: _segments(folder, layer) for layer in layers}
+        for lacking, missing in _lacking(segments, wanted):
             _write_pass(folder, missing, lacking, forward(missing, lacking))
-        tables = {layer: _table(_segments(folder, layer), wanted) for layer in layers}
+            segments |= {layer: _segments(folder, layer) for layer in lacking}
+        tables = {layer: _table(segments[layer], wanted) for layer in layers}
     if room is not None:
         with locked(root / "room"):
             _evict(root, room)
@@ -107,18 +110,15 @@ class _Segment:
     values: Tensor  # float32 [n, ...]
 
 
-def _lacking(folder: Path, layers: Sequence[int], wanted: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+def _lacking(
+    segments: Mapping[int, Sequence[_Segment]], wanted: np.ndarray
+) -> list[tuple[tuple[int, ...], np.ndarray]]:
     """Layers and the showings that exactly these lack, sorted: one pass over images each."""
-    every = np.unique(wanted)
-    lacks = np.stack([~np.isin(every, _held(folder, layer)) for layer in layers])
-    for pattern in np.unique(lacks.T, axis=0):
-        if pattern.any():
-            here = (pattern == lacks.T).all(1)
-            yield tuple(np.array(layers)[pattern].tolist()), every[here]
-
-
-def _held(folder: Path, layer: int) -> np.ndarray:
-    return np.concatenate([np.empty(0, np.int64), *(segment.showings for segment in _segments(folder, layer))])
+    every, layers = np.unique(wanted), np.array(list(segments))
+    held = [np.concatenate([np.empty(0, np.int64), *(s.showings for s in found)]) for found in segments.values()]
+    lacks = np.stack([~np.isin(every, numbers) for numbers in held]).T
+    patterns = [pattern for pattern in np.unique(lacks, axis=0) if pattern.any()]
+    return [(tuple(layers[pattern].tolist()), every[(lacks == pattern).all(1)]) for pattern in patterns]
 
 
 def _segments(folder: Path, layer: int) -> list[_Segment]:
@@ -144,11 +144,13 @@ def _table(segments: Sequence[_Segment], wanted: np.ndarray) -> FeatureTable | N
         return None
     for segment in segments:
         os.utime(segment.path)
-    return FeatureTable(
+    table = FeatureTable(
         segments=tuple(segment.values for segment in segments),
         segment=torch.from_numpy(owner[spot]),
         place=torch.from_numpy(inner[spot]),
     )
+    small = len(segments) > 1 and len(wanted) * segments[0].values[0].nbytes <= _SMALL
+    return FeatureTable.of(table.take(torch.arange(len(table)))) if small else table
 
 
 def _write_pass(folder: Path, wanted: np.ndarray, layers: Sequence[int], batches: Iterable[dict[int, Tensor]]) -> None:

@@ -103,8 +103,12 @@ def test_an_error_in_computing_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
-def test_what_does_not_fit_in_memory_is_written_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("small", [0, 2**26])
+def test_what_does_not_fit_in_memory_is_written_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
     monkeypatch.setattr("fttune.feature_cache._SEGMENT", 30)
+    monkeypatch.setattr("fttune.feature_cache._SMALL", small)
     table = want(tmp_path, list(range(11)), [2], Network())[2]
     assert len(list(tmp_path.glob("*/*.arrow"))) == 3
     assert whole(table) == [[number, 2] for number in range(11)]
