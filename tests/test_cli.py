@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from fttune.backbones.catalog import BACKBONES
 from images import make_folder
@@ -245,13 +244,14 @@ def test_a_grid_is_counted_where_its_images_and_weights_are_not(tmp_path: Path) 
 
 
 def test_preparing_can_be_interrupted_and_goes_on(tmp_path: Path) -> None:
-    make_folder(tmp_path / "photos", classes=6, images=150, side=60)
-    for level in range(8):  # seconds of work that the interrupt is sure to find under way
-        Image.new("L", (8000, 8000), level).save(tmp_path / "photos" / "c5" / f"large{level}.png")
+    make_folder(tmp_path / "photos", classes=6, images=150, side=300)
     words = [sys.executable, "-m", "fttune.cli", "prepare", str(tmp_path / "photos"), "--json"]
     store = tmp_path / "store"
     environment = {**os.environ, "FTTUNE_STORE": str(store)}
-    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A test run in the background of a shell is started with SIGINT ignored, and so would its children be.
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=heard)
     journal = lambda: next(store.glob("*.journal"), None)  # noqa: E731
     wait_until(lambda: (path := journal()) is not None and path.read_text().count("\n") > 1)
     process.send_signal(signal.SIGINT)
@@ -260,7 +260,7 @@ def test_preparing_can_be_interrupted_and_goes_on(tmp_path: Path) -> None:
     assert err == "interrupted; what is decoded is kept, and the same command goes on\n"
     assert journal() is not None
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["decoded images"] == 908
+    assert json.loads(done.stdout)["decoded images"] == 900
     assert journal() is None
 
 
