@@ -1,6 +1,6 @@
 """From a sweep file to the trials that are still to run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fttune.config import Sweep
@@ -20,6 +20,8 @@ class DatasetFacts:
     digest: str  # of the source images; empty: not prepared on this machine
     val: int  # images per class
     test: int | None  # images per class; None: the dataset's own test set
+    classes: int | None = None  # None: its images are not on this machine
+    test_images: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +75,13 @@ def expand(sweep: Sweep, facts: Facts, settings: Sequence[HParams]) -> list[Tria
     return trials
 
 
-def pending(trials: Sequence[Trial], records: Sequence[RunRecord]) -> Plan:
-    """Hold trials against records: a failed trial is never done, and runs again only when asked for."""
+def pending(
+    trials: Sequence[Trial], records: Sequence[RunRecord], price: Callable[[Trial], float] | None = None
+) -> Plan:
+    """Hold trials against records: a failed trial is never done, and runs again only when asked for.
+
+    `price` orders what is to run; without one it is the relative cost.
+    """
     status = {record.trial_id: record.status for record in records}
     groups: dict[str, list[Trial]] = {"done": [], "failed": [], "to run": []}
     for trial in trials:
@@ -82,7 +89,7 @@ def pending(trials: Sequence[Trial], records: Sequence[RunRecord]) -> Plan:
     return Plan(
         done=tuple(groups["done"]),
         failed=tuple(groups["failed"]),
-        to_run=tuple(sorted(groups["to run"], key=cost, reverse=True)),
+        to_run=tuple(sorted(groups["to run"], key=price or cost, reverse=True)),
     )
 
 

@@ -12,6 +12,7 @@ class Runtime:
 
     store: Path  # folder of decoded images
     cache: Path  # folder of frozen features
+    state: Path | None = None  # folder of what was measured on this machine; None: nothing is measured
     cache_bytes: int | None = None  # that the features may take; None: any
     device: str = "auto"  # auto: a GPU where the process sees one
     threads: int | None = None  # of the training; None: torch's own choice

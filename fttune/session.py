@@ -1,6 +1,7 @@
 """What the sweep commands do: plan, run, status, report; each from a checked sweep to what is printed."""
 
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fttune.analysis.report import Report, Wanted, analyse, summary, write_report
 from fttune.bundle import bundle
 from fttune.config import Sweep
+from fttune.cost import CostModel, price
 from fttune.plan import Plan, pending
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
@@ -17,6 +19,7 @@ from fttune.sweep.driver import (
     alone,
     check_cores,
     choose,
+    cost_model,
     estimate,
     is_running,
     machine,
@@ -54,9 +57,10 @@ class Call:
 
 def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     """Count the trials; nothing is decoded, trained or written."""
-    ground = survey(sweep, machine(sweep))
-    records = open_tracker(sweep).records()
-    whole = pending(ground.trials, records)
+    runtime = machine(sweep)
+    ground, records = survey(sweep, runtime), open_tracker(sweep).records()
+    model = cost_model(sweep, ground, runtime, records)
+    whole = pending(ground.trials, records, price(model, ground.trials))
     chosen = choose(whole, choice)
     facts = {
         **_counts(whole, chosen),
@@ -64,7 +68,7 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
         "absent_weights": list(ground.absent),
         "store_bytes": room(ground),
         "training_images": sum(trial.hparams.steps * trial.hparams.batch_size for trial in chosen),
-        **asdict(estimate(sweep, chosen, whole, records)),
+        **asdict(estimate(sweep, chosen, whole, records, model)),
     }
     if as_json:
         return print_json({"sweep": sweep.name, **facts})
@@ -93,14 +97,20 @@ def run_sweep(sweep: Sweep, choice: Choice, call: Call) -> int:
         with Decoding() as progress:
             ground = prepare(sweep, runtime, progress)
         with Writer(tracker, state_file(sweep, ".spool"), sweep.name) as writer:
-            whole = pending(ground.trials, tracker.records())
+            records = tracker.records()
+            model = cost_model(sweep, ground, runtime, records)
+            whole = pending(ground.trials, records, price(model, ground.trials))
             chosen = choose(whole, choice)
             say(_line(sweep, whole, chosen))
+            expected = estimate(sweep, chosen, whole, records, model).seconds if chosen else None
             writer.adopt(whole.done)
             if not chosen and (choice.retry_failed or whole.to_run):
                 say("no trial meets these conditions")
                 return NOTHING
-            outcome = _work(sweep, runtime, ground, tracker, writer, chosen, call)
+            start = time.monotonic()
+            outcome = _work(sweep, runtime, ground, tracker, writer, chosen, call, model)
+            if expected and outcome.complete:
+                say(_compared(expected, time.monotonic() - start))
             waiting = writer.close()
             for note in (*writer.notes, *outcome.notes):
                 say(note)
@@ -109,13 +119,14 @@ def run_sweep(sweep: Sweep, choice: Choice, call: Call) -> int:
 
 def show_status(sweep: Sweep, *, as_json: bool) -> None:
     """Count what is done, running and failed; reads only."""
-    ground, tracker = survey(sweep, machine(sweep)), open_tracker(sweep)
-    records = tracker.records()
+    runtime, tracker = machine(sweep), open_tracker(sweep)
+    ground, records = survey(sweep, runtime), tracker.records()
     whole = pending(ground.trials, records)
     busy = is_running(sweep)
     wanted = {trial.id: trial.name for trial in whole.to_run}
     running = [wanted[trial_id] for trial_id in tracker.running() if trial_id in wanted] if busy else []
-    left = estimate(sweep, whole.to_run, whole, records).seconds
+    model = cost_model(sweep, ground, runtime, records)
+    left = estimate(sweep, whole.to_run, whole, records, model).seconds
     failed = [{"trial": trial.name, "id": trial.id, "error": _errors(records)[trial.id]} for trial in whole.failed]
     if as_json:
         facts = _counts(whole, whole.to_run) | {"running": running, "active": busy, "seconds": left, "failures": failed}
@@ -148,6 +159,7 @@ def _work(
     writer: Writer,
     chosen: Sequence[Trial],
     call: Call,
+    model: CostModel,
 ) -> "Outcome":
     """Measure the missing distances, run the chosen trials."""
     from fttune.sweep.tune import Outcome, cluster, run_jobs
@@ -157,7 +169,7 @@ def _work(
     wanted = [job for job in jobs if job.id not in known]
     if not chosen and not wanted:
         return Outcome(complete=True, notes=missing)
-    with cluster(call.address), Display(chosen) as display:
+    with cluster(call.address), Display(chosen, price(model, chosen)) as display:
         outcome = run_jobs(
             [*wanted, *bundle(chosen)], runtime, sweep.resources, [writer, display], fail_fast=call.fail_fast
         )
@@ -222,6 +234,10 @@ def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, 
 def _cell(trial: Trial) -> Wanted:
     cell = trial.cell
     return cell.dataset, cell.images_per_class, cell.backbone, str(cell.spec), trial.seed
+
+
+def _compared(expected: float, taken: float) -> str:
+    return f"estimated {clock(expected)}, took {clock(taken)} ({abs(expected - taken) / taken:.0%} off)"
 
 
 def _sides(trials: Sequence[Trial]) -> str:

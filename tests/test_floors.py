@@ -21,6 +21,7 @@ GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "tree", "pl
 }
 VALUES = GROUND - {"tree", "mistakes", "part", "schedule", "config", "recipe", "plan"}
 UPPER = GROUND | {
+    "cost",
     "bundle",
     "feature_cache",
     "data",
@@ -49,12 +50,13 @@ ROOMS: dict[str, set[str]] = {
     "data": VALUES,
     "backbones": VALUES,
     "bundle": {"trial"},
+    "cost": {"bundle", "record", "trial"},
     "feature_cache": VALUES,
     "features": VALUES | {"data", "backbones"},
-    "training": VALUES | {"bundle", "data", "backbones", "feature_cache", "features"},
+    "training": VALUES | {"bundle", "cost", "data", "backbones", "feature_cache", "features"},
     "distance": VALUES | {"data", "backbones", "feature_cache", "features", "training"},
     "tracking": VALUES,
-    "sweep": GROUND | {"bundle", "data", "backbones", "features", "training", "distance", "tracking"},
+    "sweep": GROUND | {"bundle", "cost", "data", "backbones", "features", "training", "distance", "tracking"},
     "analysis": VALUES | {"tracking"},
     "terminal": GROUND,
     "inventory": UPPER | {"terminal"},

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fttune.bundle import bundle
 from fttune.config import Sweep
+from fttune.cost import START, CostModel, Images, StageTimes, jobs, makespan
 from fttune.data.dataset import Dataset
 from fttune.errors import AbsentDataError, ConfigError, UsageError
 from fttune.files import claimed, place
@@ -33,6 +35,7 @@ def machine(sweep: Sweep) -> Runtime:
     return Runtime(
         store=place("store"),
         cache=place("features"),
+        state=place("state"),
         cache_bytes=int(sweep.resources.cache_gb * 1e9),
         threads=max(1, int(sweep.resources.cpu)),
         weights=sweep.data.weights,
@@ -101,25 +104,46 @@ def git_commit() -> str:
         return ""
 
 
+def cost_model(sweep: Sweep, ground: Ground, runtime: Runtime, records: Sequence[RunRecord]) -> CostModel:
+    """What is known of this sweep's costs on this machine, held against the trials that are finished."""
+    size, threads = sweep.train.image_size, runtime.threads or 1
+    folder = runtime.state or place("state")
+    read = {name: StageTimes.read(folder, name, size, threads) for name in sweep.grid.backbones}
+    sets = {name: (facts.classes, facts.test_images) for name, facts in ground.facts.datasets.items()}
+    model = CostModel(
+        times={(name, size): times for name, times in read.items() if times},
+        images={name: Images(classes=c, test=t) for name, (c, t) in sets.items() if c is not None and t is not None},
+    )
+    return model.corrected(records, ground.trials)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """What trials will take; None where nothing like them was finished yet."""
+    """What trials will take; None where nothing is known of them yet."""
 
     seconds: float | None  # on this machine, as many side by side as fit
     gpu_hours: float | None  # None too where the share of a GPU is not a number
 
 
-def estimate(sweep: Sweep, trials: Sequence[Trial], plan: Plan, records: Sequence[RunRecord]) -> Estimate:
-    """Scale the seconds of this sweep's finished trials by relative cost (`fttune.plan.cost`)."""
-    seconds = {record.trial_id: record.seconds or 0.0 for record in records}
-    done = sum(cost(trial) for trial in plan.done)
-    if not done:
+def estimate(
+    sweep: Sweep, trials: Sequence[Trial], plan: Plan, records: Sequence[RunRecord], model: CostModel
+) -> Estimate:
+    """From measured stage times; without them, the seconds of finished trials scaled by relative cost."""
+    spent = jobs(model, bundle(trials)) or _scaled(trials, plan, records)
+    if spent is None:
         return Estimate(seconds=None, gpu_hours=None)
-    busy = sum(map(cost, trials)) * sum(seconds[trial.id] for trial in plan.done) / done
     fit = max(1, int(cores() / sweep.resources.cpu))
     side_by_side = min(sweep.resources.max_concurrent or fit, fit)
     gpu = sweep.resources.gpu
-    return Estimate(seconds=busy / side_by_side, gpu_hours=None if isinstance(gpu, str) else busy * gpu / 3600)
+    whole = makespan(spent, side_by_side) + (START if trials else 0.0)
+    return Estimate(seconds=whole, gpu_hours=None if isinstance(gpu, str) else sum(spent) * gpu / 3600)
+
+
+def _scaled(trials: Sequence[Trial], plan: Plan, records: Sequence[RunRecord]) -> list[float] | None:
+    seconds = {record.trial_id: record.seconds or 0.0 for record in records}
+    done = sum(cost(trial) for trial in plan.done)
+    spent = sum(seconds[trial.id] for trial in plan.done)
+    return [cost(trial) * spent / done for trial in trials] if done else None
 
 
 def room(ground: Ground) -> int:

@@ -111,15 +111,27 @@ class NamedSource:
     facts: DatasetFacts
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """What is on this machine of a dataset; None: its images are not."""
+
+    digest: str = ""
+    classes: int | None = None
+    official: int | None = None  # images of its own test set
+
+
 def survey(sweep: Sweep, runtime: Runtime) -> Ground:
     """Look at what is there without writing anything; what is not here or not decoded yet stays without a digest."""
     absent: list[str] = []
 
-    def data(name: str, row: Dataset) -> str:
+    def data(name: str, row: Dataset) -> _Found:
         try:
-            return find_digest(row.source(), root=runtime.store, corrupt=sweep.data.corrupt) or ""
+            source = row.source()
+            digest = find_digest(source, root=runtime.store, corrupt=sweep.data.corrupt) or ""
         except AbsentDataError:
-            return ""
+            return _Found()
+        official = sum(ref.pool == "test" for ref in source.images)
+        return _Found(digest=digest, classes=len(source.classes), official=official)
 
     def weights(name: str) -> str:
         try:
@@ -134,12 +146,12 @@ def survey(sweep: Sweep, runtime: Runtime) -> Ground:
 def prepare(sweep: Sweep, runtime: Runtime, progress: Progress) -> Ground:
     """Decode every dataset that is not decoded yet, then take stock."""
 
-    def data(name: str, row: Dataset) -> str:
+    def data(name: str, row: Dataset) -> _Found:
         size = stored_size(sweep.train.image_size)
         store = decode(row, size, sweep.train.resize, sweep.data.corrupt, runtime.store, progress)
         if name in sweep.grid.datasets:
             _check_room(store, row, sweep.grid.datasets[name])
-        return store.digest
+        return _Found(digest=store.digest, classes=len(store.classes), official=store.pools.count("test"))
 
     def weights(name: str) -> str:
         _check_weights(name, runtime)
@@ -174,7 +186,7 @@ def dataset_row(name: str, entry: DatasetEntry, root: Path | None) -> Dataset:
 
 
 def _ground(
-    sweep: Sweep, data: Callable[[str, Dataset], str], weights: Callable[[str], str], absent: Sequence[str] = ()
+    sweep: Sweep, data: Callable[[str, Dataset], _Found], weights: Callable[[str], str], absent: Sequence[str] = ()
 ) -> Ground:
     # Names are checked before the first file is read, weights before the first image.
     rows = {name: dataset_row(name, entry, sweep.data.root) for name, entry in sweep.grid.datasets.items()}
@@ -191,11 +203,11 @@ def _ground(
     return Ground(sweep=sweep, facts=facts, trials=trials, rows=rows, source=source, absent=tuple(absent))
 
 
-def _named_source(sweep: Sweep, data: Callable[[str, Dataset], str]) -> NamedSource | None:
+def _named_source(sweep: Sweep, data: Callable[[str, Dataset], _Found]) -> NamedSource | None:
     if sweep.distance.source is None:
         return None
     row = datasets.locate(sweep.distance.source, root=sweep.data.root)
-    digest = data(row.name, row)
+    digest = data(row.name, row).digest
     # Without a digest its images are not here to be counted.
     facts = DatasetFacts(digest=digest, val=row.val, test=left_out(row) if digest else row.test)
     return NamedSource(row=row, facts=facts)
@@ -234,5 +246,9 @@ def _check_room(store: ImageStore, row: Dataset, entry: DatasetGrid) -> None:
     )
 
 
-def _dataset_facts(row: Dataset, entry: DatasetGrid, digest: str) -> DatasetFacts:
-    return DatasetFacts(digest=digest, val=entry.val or row.val, test=entry.test or row.test)
+def _dataset_facts(row: Dataset, entry: DatasetGrid, found: _Found) -> DatasetFacts:
+    test = entry.test or row.test
+    held = found.official if test is None or found.classes is None else found.classes * test
+    return DatasetFacts(
+        digest=found.digest, val=entry.val or row.val, test=test, classes=found.classes, test_images=held
+    )

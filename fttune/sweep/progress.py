@@ -1,7 +1,7 @@
 """What a person sees while a sweep runs: a live display on a terminal, one line per finished trial elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,14 +16,17 @@ _LINE = "{place:>9}  {name:<36} {result}"
 
 
 class Display:
-    """A listener that shows a sweep of `trials` on stderr."""
+    """A listener that shows a sweep of `trials` on stderr; `price` is what a trial costs, in any unit."""
 
-    def __init__(self, trials: Sequence[Trial], console: Console | None = None) -> None:
+    def __init__(
+        self, trials: Sequence[Trial], price: Callable[[Trial], float] | None = None, console: Console | None = None
+    ) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self._trials = {trial.id: trial for trial in trials}
         self._ended = 0
+        self._price = price or cost
         self._cost_done = 0.0
-        self._cost_total = sum(map(cost, trials))
+        self._cost_total = sum(map(self._price, trials))
         self._start = time.monotonic()
         self._rows: dict[str, TaskID] = {}
         self._progress = Progress(
@@ -60,7 +63,7 @@ class Display:
     def finished(self, record: RunRecord, traceback: str = "") -> None:
         self._ended += 1
         trial = self._trials[record.trial_id]
-        self._cost_done += cost(trial)
+        self._cost_done += self._price(trial)
         row = self._rows.pop(record.trial_id, None)
         if row is not None:
             self._progress.remove_task(row)

@@ -43,7 +43,7 @@ class Bench:
         cell, hparams = trial.cell, trial.hparams
         device, row = pick_device(runtime.device), catalog.find(trial.cell.backbone)
         store = _store(runtime.store, trial.data_digest, stored_size(hparams.image_size), hparams.resize)
-        net = _pretrained(cell.backbone, runtime.weights.get(cell.backbone), device)
+        net = network(cell.backbone, runtime)
         student = apply_spec(
             net,
             cell.spec,
@@ -124,9 +124,13 @@ def _split(trial: Trial, store: ImageStore) -> Split:
     )
 
 
+def network(backbone: str, runtime: Runtime) -> nn.Sequential:
+    """The pre-trained network on the training's device, read once per process; nobody changes its values."""
+    return _pretrained(backbone, runtime.weights.get(backbone), pick_device(runtime.device))
+
+
 @lru_cache(maxsize=2)
 def _pretrained(backbone: str, weights: Path | None, device: torch.device) -> nn.Sequential:
-    """Read once per process; nobody changes its values."""
     return catalog.load(backbone, weights=weights).to(device, memory_format=torch.channels_last)  # pyright: ignore
 
 

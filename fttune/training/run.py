@@ -9,9 +9,10 @@ import torch
 from fttune.bundle import Bundle
 from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
-from fttune.training.bench import Bench
-from fttune.training.device import device_name, own_generators, peak_memory
+from fttune.training.bench import Bench, network
+from fttune.training.device import device_name, own_generators, peak_memory, pick_device
 from fttune.training.loop import Fit, Scores, fit, score
+from fttune.training.probe import measure_once
 from fttune.training.together import Seat, fit_together, fits
 from fttune.trial import Trial
 
@@ -32,6 +33,9 @@ def run_bundle(bundle: Bundle, runtime: Runtime, report: Report) -> list[RunReco
         torch.set_num_threads(runtime.threads)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    first = bundle.trials[0]
+    known = network(first.cell.backbone, runtime)
+    measure_once(known, first.cell.backbone, first.hparams.image_size, pick_device(runtime.device), runtime)
     if len(bundle.trials) > 1:
         return _together(bundle, runtime, report)
     return [_alone(trial, bundle.depths, runtime, report) for trial in bundle.trials]

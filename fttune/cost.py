@@ -1,0 +1,169 @@
+"""What trials cost in seconds: steps x images x the measured times of the stages they pass, corrected by what ran.
+
+Stage times are measured once for each network, size and machine (`fttune.training.probe`) and kept as JSON.
+"""
+
+import heapq
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Self
+
+from fttune.bundle import Bundle
+from fttune.record import RunRecord
+from fttune.trial import Trial, digest, fixed_views
+
+START = 7.0  # seconds until the workers of a local cluster have imported torch (benchmarks/overhead.py)
+SET_UP = 0.1  # seconds of a trial that are neither training nor evaluation nor features
+FUSED = 0.1  # what one more classifier costs in a bundle, of one alone (benchmarks/frozen.py)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageTimes:
+    """Measured seconds of each stage of a network."""
+
+    backbone: str
+    image_size: int  # pixels
+    threads: int
+    device: str
+    forward: tuple[float, ...]  # an image, without gradient
+    training: tuple[float, ...]  # an image, forward and backward
+    update: tuple[float, ...]  # a step of the optimiser
+    bytes: tuple[int, ...]  # of an image's output, float32
+
+    def save(self, folder: Path) -> None:
+        """One small file; a half-written one is read as none."""
+        self.place(folder, self.backbone, self.image_size, self.threads).write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, folder: Path, backbone: str, image_size: int, threads: int) -> Self | None:
+        """None where they were not measured on this machine."""
+        try:
+            told: dict[str, Any] = json.loads(cls.place(folder, backbone, image_size, threads).read_text())
+            told |= {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
+            return cls(**told)
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    @staticmethod
+    def place(folder: Path, backbone: str, image_size: int, threads: int) -> Path:
+        return folder / f"stage-times-{digest([backbone, image_size, threads])[:16]}.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Images:
+    """How many images a dataset gives."""
+
+    classes: int
+    test: int  # in all
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostModel:
+    """Seconds of trials; None for one whose network or dataset is not known yet."""
+
+    times: Mapping[tuple[str, int], StageTimes]  # by backbone and image size
+    images: Mapping[str, Images]  # by dataset
+    factors: Mapping[tuple[str, ...], float] = field(default_factory=dict)  # what was measured / what was expected
+
+    def seconds(self, trial: Trial) -> float | None:
+        """Of a trial alone, the features of its frozen part being there."""
+        expected = self._expected(trial)
+        return None if expected is None else expected * self._factor(trial.cell.backbone, trial.cell.spec.mode.value)
+
+    def features(self, trials: Iterable[Trial]) -> dict[Trial, float]:
+        """Seconds of the passes over images that cached trials share; each stands at the first trial that needs it."""
+        cached = [trial for trial in trials if trial.cell.spec.frozen and fixed_views(trial.hparams.views)]
+        deepest: dict[object, int] = {}
+        for trial in cached:
+            deepest[_shared(trial)] = max(deepest.get(_shared(trial), 0), trial.cell.spec.frozen)
+        passed: dict[tuple[object, int], int] = {}  # images per class, by seed
+        return {trial: self._pass(trial, deepest[_shared(trial)], passed) for trial in cached}
+
+    def _pass(self, trial: Trial, deepest: int, passed: dict[tuple[object, int], int]) -> float:
+        """Of the showings that no trial before this one needed; `passed` is brought up to date."""
+        found, key, wanted = self._known(trial), (_shared(trial), trial.seed), trial.cell.images_per_class
+        if found is None:
+            return 0.0
+        times, images = found
+        held_out = (
+            0 if any(name == key[0] for name, _ in passed) else images.classes * trial.val_per_class + images.test
+        )
+        more = max(0, wanted - passed.get(key, 0))
+        passed[key] = max(wanted, passed.get(key, 0))
+        shown = more * images.classes * fixed_views(trial.hparams.views) + held_out
+        return shown * sum(times.forward[:deepest]) * self._factor(trial.cell.backbone, trial.cell.spec.mode.value)
+
+    def corrected(self, records: Sequence[RunRecord], trials: Sequence[Trial]) -> "CostModel":
+        """The same model, held against finished trials."""
+        done = {record.trial_id: record for record in records if record.status == "done" and record.together == 1}
+        ratios: dict[tuple[str, ...], list[float]] = {}
+        for trial in trials:
+            record, expected = done.get(trial.id), self._expected(trial)
+            if record and expected and record.seconds:
+                ratio = (record.seconds - (record.feature_seconds or 0.0)) / expected
+                for key in _groups(trial.cell.backbone, trial.cell.spec.mode.value):
+                    ratios.setdefault(key, []).append(ratio)
+        factors = {key: median(values) for key, values in ratios.items()}
+        return CostModel(times=self.times, images=self.images, factors=factors)
+
+    def _factor(self, backbone: str, mode: str) -> float:
+        return next((self.factors[key] for key in _groups(backbone, mode) if key in self.factors), 1.0)
+
+    def _known(self, trial: Trial) -> tuple[StageTimes, Images] | None:
+        times = self.times.get((trial.cell.backbone, trial.hparams.image_size))
+        images = self.images.get(trial.cell.dataset)
+        return (times, images) if times and images else None
+
+    def _expected(self, trial: Trial) -> float | None:
+        found = self._known(trial)
+        if found is None:
+            return None
+        times, images = found
+        spec, hparams = trial.cell.spec, trial.hparams
+        train, val = (images.classes * count for count in (trial.cell.images_per_class, trial.val_per_class))
+        cached = spec.frozen if fixed_views(hparams.views) else 0
+        step = sum(times.forward[cached : spec.frozen]) + sum(times.training[spec.frozen :])
+        looks = -(-hparams.steps // hparams.report_every) * val + images.test + train
+        training = hparams.steps * (min(hparams.batch_size, train) * step + sum(times.update[spec.frozen :]))
+        return SET_UP + training + looks * sum(times.forward[cached:])
+
+
+def price(model: CostModel, trials: Sequence[Trial]) -> Callable[[Trial], float] | None:
+    """What orders trials: their seconds, where they are known of all."""
+    seconds = {trial: model.seconds(trial) for trial in trials}
+    known = {trial: value for trial, value in seconds.items() if value is not None}
+    return known.__getitem__ if trials and len(known) == len(trials) else None
+
+
+def jobs(model: CostModel, bundles: Sequence[Bundle]) -> list[float] | None:
+    """Seconds of each bundle, the passes over images included; None where one is not known."""
+    features = model.features(trial for bundle in bundles for trial in bundle.trials)
+    spent: list[float] = []
+    for bundle in bundles:
+        alone = model.seconds(bundle.trials[0])
+        if alone is None:
+            return None
+        shared = sum(features.get(trial, 0.0) for trial in bundle.trials)
+        spent.append(alone * (1 + FUSED * (len(bundle.trials) - 1)) + shared)
+    return spent
+
+
+def makespan(seconds: Iterable[float], slots: int) -> float:
+    """When the last of the jobs ends, each starting in its turn in the slot that is free first."""
+    free = [0.0] * max(1, slots)
+    for job in seconds:
+        heapq.heapreplace(free, free[0] + job)
+    return max(free)
+
+
+def _groups(backbone: str, mode: str) -> tuple[tuple[str, ...], ...]:
+    """Where a factor is looked for, the narrowest first."""
+    return (backbone, mode), (backbone,), ()
+
+
+def _shared(trial: Trial) -> object:
+    hparams = trial.hparams
+    return trial.data_digest, trial.cell.backbone, hparams.image_size, hparams.resize

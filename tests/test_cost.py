@@ -1,0 +1,138 @@
+"""Costs in seconds: from measured stages, held against what ran, packed on slots."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fttune.backbones import catalog
+from fttune.bundle import Bundle, bundle
+from fttune.cost import CostModel, Images, StageTimes, jobs, makespan, price
+from fttune.record import RunRecord
+from fttune.runtime import Runtime
+from fttune.training.probe import measure_once, stage_times
+from fttune.trial import Trial
+from values import HPARAMS, make_trial
+
+TIMES = StageTimes(
+    backbone="tiny",
+    image_size=32,
+    threads=1,
+    device="cpu",
+    forward=(1e-3, 2e-3, 3e-3, 1e-4),
+    training=(3e-3, 6e-3, 9e-3, 3e-4),
+    update=(1e-4, 1e-4, 1e-4, 1e-4),
+    bytes=(400, 300, 200, 40),
+)
+MODEL = CostModel(times={("tiny", 32): TIMES}, images={"digits": Images(classes=10, test=50)})
+SPECS = ("T(1-3)R(4)", "F(1)R(2-4)", "F(1-2)R(3-4)", "F(1-3)R(4)")
+
+
+def seconds(trial: Trial, model: CostModel = MODEL) -> float:
+    value = model.seconds(trial)
+    assert value is not None
+    return value
+
+
+def record_of(trial: Trial, took: float) -> RunRecord:
+    return replace(RunRecord.of(trial, status="done"), seconds=took + 1, feature_seconds=1.0)
+
+
+def test_a_tuned_trial_by_hand() -> None:
+    trial = make_trial("T(1-3)R(4)")  # 20 steps of 8, 4 reports; 50 train, 20 val and 50 test images
+    training, looks = 20 * (8 * 18.3e-3 + 4e-4), (4 * 20 + 50 + 50) * 6.1e-3
+    assert seconds(trial) == pytest.approx(0.1 + training + looks)
+
+
+def test_a_frozen_trial_pays_for_what_it_trains_alone() -> None:
+    assert seconds(make_trial("F(1-3)R(4)")) == pytest.approx(0.1 + 20 * (8 * 3e-4 + 1e-4) + 180 * 1e-4)
+    crops = make_trial("F(1-3)R(4)", hparams=replace(HPARAMS, views="crop"))
+    assert seconds(crops) == pytest.approx(0.1 + 20 * (8 * 6.3e-3 + 1e-4) + 180 * 6.1e-3)
+
+
+def test_the_more_is_trained_the_more_it_costs() -> None:
+    costs = [seconds(make_trial(spec)) for spec in SPECS]
+    assert costs == sorted(costs, reverse=True)
+    assert seconds(make_trial(hparams=replace(HPARAMS, steps=40))) > seconds(make_trial())
+
+
+@pytest.mark.parametrize("unknown", [{"backbone": "other"}, {"dataset": "other"}])
+def test_what_was_not_measured_has_no_cost(unknown: dict[str, Any]) -> None:
+    trial = make_trial(**unknown)
+    assert MODEL.seconds(trial) is None
+    assert price(MODEL, [make_trial(), trial]) is None
+    assert jobs(MODEL, [Bundle.alone(trial)]) is None
+    ordered = price(MODEL, [make_trial()])
+    assert ordered is not None
+    assert ordered(make_trial()) == seconds(make_trial())
+
+
+@given(st.floats(0.1, 10), st.floats(0.1, 10))
+def test_finished_trials_correct_the_model_for_their_mode_and_else_for_their_network(fast: float, slow: float) -> None:
+    trials = [make_trial("F(1-3)R(4)", seed=seed) for seed in range(3)] + [make_trial(seed=seed) for seed in range(3)]
+    factors = [fast] * 3 + [slow] * 3
+    records = [record_of(trial, factor * seconds(trial)) for trial, factor in zip(trials, factors, strict=True)]
+    model = MODEL.corrected(records, trials)
+    for trial, factor in zip(trials, factors, strict=True):
+        assert seconds(trial, model) == pytest.approx(factor * seconds(trial))
+    mixed = make_trial("F(1)T(2-3)R(4)")
+    assert min(fast, slow) * 0.99 < seconds(mixed, model) / seconds(mixed) < max(fast, slow) * 1.01
+
+
+def test_failed_and_bundled_trials_correct_nothing() -> None:
+    trial = make_trial()
+    failed = replace(record_of(trial, 99.0), status="failed")
+    bundled = replace(record_of(trial, 99.0), together=4)
+    assert MODEL.corrected([failed, bundled], [trial]) == MODEL
+
+
+def test_the_passes_over_images_are_paid_once_to_the_deepest_layer() -> None:
+    few, many, other = (make_trial("F(1-3)R(4)", images_per_class=n, seed=seed) for n, seed in ((5, 0), (8, 0), (8, 1)))
+    shallow, tuned = make_trial("F(1)R(2-4)"), make_trial()
+    paid = MODEL.features([shallow, tuned, few, many, other])
+    pixel = 6e-3  # seconds to the deepest layer that is wanted
+    assert tuned not in paid
+    assert paid[shallow] == pytest.approx((50 + 20 + 50) * pixel)
+    assert (paid[few], paid[many], paid[other]) == pytest.approx((0.0, 30 * pixel, 80 * pixel))
+
+
+def test_a_bundle_costs_little_more_than_one_of_its_trials() -> None:
+    trials = [make_trial("F(1-3)R(4)", hparams=replace(HPARAMS, lr=rate)) for rate in (0.1, 0.2, 0.3)]
+    (together,), (alone,) = jobs(MODEL, bundle(trials)) or [], jobs(MODEL, bundle(trials[:1])) or []
+    assert alone < together < 3 * alone
+
+
+@given(st.lists(st.floats(0, 100), max_size=30), st.integers(1, 8))
+def test_a_makespan_lies_between_its_bounds(costs: list[float], slots: int) -> None:
+    least = max(sum(costs) / slots, max(costs, default=0.0))
+    assert least <= makespan(sorted(costs, reverse=True), slots) * (1 + 1e-9)
+    assert makespan(sorted(costs, reverse=True), slots) <= 4 / 3 * least + max(costs, default=0.0)
+    assert makespan(costs, 1) == pytest.approx(sum(costs))
+
+
+def test_stage_times_come_back_from_their_file(tmp_path: Path) -> None:
+    assert StageTimes.read(tmp_path, "tiny", 32, 1) is None
+    TIMES.save(tmp_path)
+    assert StageTimes.read(tmp_path, "tiny", 32, 1) == TIMES
+    assert StageTimes.read(tmp_path, "tiny", 64, 1) is None
+    TIMES.place(tmp_path, "tiny", 32, 1).write_text('{"backbone": "ti')
+    assert StageTimes.read(tmp_path, "tiny", 32, 1) is None
+
+
+def test_every_stage_is_measured_and_once(tmp_path: Path) -> None:
+    net, runtime = catalog.load("tiny"), Runtime(store=tmp_path, cache=tmp_path, state=tmp_path / "state")
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    times = stage_times(net, "tiny", 32, torch.device("cpu"))
+    assert len(times.forward) == len(times.training) == len(times.update) == 4
+    assert min(*times.forward, *times.training, *times.update) > 0
+    assert times.bytes == (8 * 16 * 16 * 4, 16 * 8 * 8 * 4, 32 * 4, 10 * 4)
+    measure_once(net, "tiny", 32, torch.device("cpu"), runtime)
+    (file,) = (tmp_path / "state").glob("*.json")
+    first = file.read_text()
+    measure_once(net, "tiny", 32, torch.device("cpu"), runtime)
+    assert file.read_text() == first
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
