@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttune import caching
 from fttune.analysis.report import Report, Wanted, analyse, summary, write_report
 from fttune.bundle import bundle
 from fttune.config import Sweep
@@ -67,6 +68,7 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
         "not_prepared": [row.name for row in ground.undecoded],
         "absent_weights": list(ground.absent),
         "store_bytes": room(ground),
+        "cache": [asdict(layer) for layer in caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)],
         "training_images": sum(trial.hparams.steps * trial.hparams.batch_size for trial in chosen),
         **asdict(estimate(sweep, chosen, whole, records, model)),
     }
@@ -76,7 +78,7 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     if ground.undecoded:
         say(f"not prepared on this machine, so counted as to run: {', '.join(row.name for row in ground.undecoded)}")
         say(f"decoding them will take {facts['store_bytes'] / 1e6:,.0f} MB in the store")
-    for line in ground.absent:
+    for line in (*ground.absent, *map(str, caching.choose(model, chosen, sweep.resources.cache_gb * 1e9))):
         say(line)
     if chosen:
         say(f"training shows at most {facts['training_images'] / 1e6:.3g} million images of {_sides(chosen)} px")
@@ -169,9 +171,14 @@ def _work(
     wanted = [job for job in jobs if job.id not in known]
     if not chosen and not wanted:
         return Outcome(complete=True, notes=missing)
+    kept = caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)
     with cluster(call.address), Display(chosen, price(model, chosen)) as display:
         outcome = run_jobs(
-            [*wanted, *bundle(chosen)], runtime, sweep.resources, [writer, display], fail_fast=call.fail_fast
+            [*wanted, *caching.without(bundle(chosen), kept)],
+            runtime,
+            sweep.resources,
+            [writer, display],
+            fail_fast=call.fail_fast,
         )
     outcome.notes += missing
     return outcome

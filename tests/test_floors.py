@@ -21,6 +21,7 @@ GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "tree", "pl
 }
 VALUES = GROUND - {"tree", "mistakes", "part", "schedule", "config", "recipe", "plan"}
 UPPER = GROUND | {
+    "caching",
     "cost",
     "bundle",
     "feature_cache",
@@ -51,6 +52,7 @@ ROOMS: dict[str, set[str]] = {
     "backbones": VALUES,
     "bundle": {"trial"},
     "cost": {"bundle", "record", "trial"},
+    "caching": {"bundle", "cost", "trial"},
     "feature_cache": VALUES,
     "features": VALUES | {"data", "backbones"},
     "training": VALUES | {"bundle", "cost", "data", "backbones", "feature_cache", "features"},

@@ -1,0 +1,95 @@
+"""Which outputs of frozen layers are worth keeping: the seconds that they save against the room that they take."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fttune.bundle import Bundle
+from fttune.cost import CostModel
+from fttune.trial import Trial, fixed_views
+
+_DISK = 5e8  # bytes a second that a layer's output is written with, sync included (benchmarks/frozen.py)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """The output of `depth` frozen layers on one dataset's images, for all trials that train on top of it."""
+
+    dataset: str
+    backbone: str
+    depth: int
+    bytes: int
+    saves: float  # seconds, all in all
+    kept: bool
+    why: str  # in words
+
+    def __str__(self) -> str:
+        does = "kept" if self.kept else "computed at each step"
+        return f"{self.backbone} on {self.dataset}, {self.depth} frozen: {does} ({self.bytes / 1e9:.2g} GB; {self.why})"
+
+
+def choose(model: CostModel, trials: Sequence[Trial], room: float) -> list[Layer]:
+    """For each layer that cached trials stand on and whose costs are known, whether it is kept in `room` bytes.
+
+    Those that save most seconds for a byte go first.
+    """
+    groups: dict[tuple[str, str, int], list[Trial]] = {}
+    for trial in trials:
+        if trial.cell.spec.frozen and fixed_views(trial.hparams.views):
+            groups.setdefault(_key(trial), []).append(trial)
+    weighed = [found for group in groups.values() if (found := _weigh(model, group))]
+    chosen = []
+    for layer, size, saves in sorted(weighed, key=lambda entry: entry[2] / max(1, entry[1]), reverse=True):
+        why = "recomputing is as cheap" if saves <= 0 else "no room in resources.cache_gb" if size > room else ""
+        room -= 0 if why else size
+        dataset, backbone, depth = layer
+        chosen.append(
+            Layer(
+                dataset=dataset,
+                backbone=backbone,
+                depth=depth,
+                bytes=size,
+                saves=saves,
+                kept=not why,
+                why=why or f"saves {saves:.0f} s",
+            )
+        )
+    return chosen
+
+
+def without(bundles: Iterable[Bundle], layers: Sequence[Layer]) -> list[Bundle]:
+    """The bundles, their depths less those that are not kept."""
+    dropped = {(layer.dataset, layer.backbone, layer.depth) for layer in layers if not layer.kept}
+    return [
+        Bundle(
+            trials=bundle.trials,
+            depths=tuple(d for d in bundle.depths if (*_key(bundle.trials[0])[:2], d) not in dropped),
+        )
+        for bundle in bundles
+    ]
+
+
+def _weigh(model: CostModel, trials: Sequence[Trial]) -> tuple[tuple[str, str, int], int, float] | None:
+    """A layer, its bytes, and the seconds it saves; None where they are not known."""
+    first = trials[0]
+    times = model.times.get((first.cell.backbone, first.hparams.image_size))
+    images = model.images.get(first.cell.dataset)
+    if times is None or images is None:
+        return None
+    depth, classes = first.cell.spec.frozen, images.classes
+    seeds = {t.seed: max(o.cell.images_per_class for o in trials if o.seed == t.seed) for t in trials}
+    held_out = classes * first.val_per_class + images.test
+    held = sum(seeds.values()) * classes * fixed_views(first.hparams.views) + held_out
+    reads = sum(_reads(trial, classes, images.test) for trial in trials)
+    size = held * times.bytes[depth - 1]
+    return _key(first), size, (reads - held) * sum(times.forward[:depth]) - size / _DISK
+
+
+def _reads(trial: Trial, classes: int, test: int) -> int:
+    """Images that a trial passes through its network, in training and in evaluation."""
+    hparams, train = trial.hparams, classes * trial.cell.images_per_class
+    reports = -(-hparams.steps // hparams.report_every)
+    return hparams.steps * min(hparams.batch_size, train) + reports * classes * trial.val_per_class + test + train
+
+
+def _key(trial: Trial) -> tuple[str, str, int]:
+    return trial.cell.dataset, trial.cell.backbone, trial.cell.spec.frozen

@@ -1,0 +1,53 @@
+"""What is kept saves more than it costs, fits, and changes no result."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from test_cost import MODEL
+
+from fttune.bundle import bundle
+from fttune.caching import choose, without
+from fttune.cost import CostModel
+from values import HPARAMS, make_trial
+
+LONG = replace(HPARAMS, steps=2000, report_every=200)
+TRIALS = [
+    make_trial(spec, hparams=LONG, seed=s) for spec in ("F(1)R(2-4)", "F(1-2)R(3-4)", "F(1-3)R(4)") for s in (0, 1)
+]
+# Two seeds of 50 images, 20 val and 50 test images, 400, 300, 200 bytes each.
+BYTES = {1: 170 * 400, 2: 170 * 300, 3: 170 * 200}
+
+
+def test_long_trainings_keep_every_layer() -> None:
+    layers = choose(MODEL, [*TRIALS, make_trial()], 1e9)
+    assert {layer.depth: layer.bytes for layer in layers} == BYTES
+    assert all(layer.kept for layer in layers)
+    assert [job.depths for job in without(bundle(TRIALS), layers)] == [(1, 2, 3)] * 5
+
+
+@given(st.integers(0, 200_000))
+def test_what_is_kept_fits_and_the_most_worthy_come_first(room: int) -> None:
+    layers = choose(MODEL, TRIALS, room)
+    assert sum(layer.bytes for layer in layers if layer.kept) <= room
+    worth = [layer.saves / layer.bytes for layer in layers]
+    assert worth == sorted(worth, reverse=True)
+    assert all(layer.kept or "cache_gb" in layer.why for layer in layers)
+    assert layers[0].kept == (room >= layers[0].bytes)
+
+
+def test_a_short_training_on_many_views_does_not_pay_for_them() -> None:
+    trial = make_trial("F(1-3)R(4)", hparams=replace(HPARAMS, views="fixed-64"))
+    (layer,) = choose(MODEL, [trial], 1e9)
+    assert (layer.kept, layer.why) == (False, "recomputing is as cheap")
+    assert [job.depths for job in without(bundle([trial]), [layer])] == [()]
+    assert "computed at each step" in str(layer)
+
+
+def test_what_is_not_known_is_kept() -> None:
+    assert choose(CostModel(times={}, images={}), TRIALS, 0) == []
+    assert without(bundle(TRIALS), []) == bundle(TRIALS)
+
+
+def test_crops_and_tuned_networks_have_nothing_to_keep() -> None:
+    assert choose(MODEL, [make_trial(), make_trial("F(1)R(2-4)", hparams=replace(LONG, views="crop"))], 1e9) == []
