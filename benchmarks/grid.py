@@ -1,0 +1,150 @@
+"""A 24-trial grid through `fttune run` against the plain script, with and without the allocator settings.
+
+    uv run python benchmarks/grid.py FOLDER FOLDER
+
+Two sets of class folders, 5 and 20 images per class, 1, 3 and 5 new layers, tuned and frozen: EfficientNet-Lite0 at
+128 px, batch 32, two fixed views. All three ways train on the same images for as many steps and start from nothing:
+no decoded image, no feature, no database. Prints wall seconds, seconds of a trial, and accuracies side by side.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+from fttune.data.catalog import folder
+from fttune.data.splits import make_split
+from fttune.data.store import build
+from fttune.sweep.tune import ALLOCATOR
+from fttune.tracking.runs import Tracker
+from fttune.trial import seed_from
+
+SIZE, BATCH, LR, VAL, TEST = 128, 32, 0.01, 3, 5
+
+
+def splits(folders: list[Path], images: list[int], scratch: Path) -> dict[str, Any]:
+    """The files that fttune's trials read, by `NAME/N`."""
+    told = {}
+    for place in folders:
+        store = build(
+            folder(place.name, place).source(), name=place.name, size=8, resize="crop", root=scratch / "names"
+        )
+        for count in images:
+            split = make_split(
+                dataset=place.name,
+                classes=store.classes,
+                labels=store.labels,
+                keys=store.keys,
+                pools=store.pools,
+                images_per_class=count,
+                val=VAL,
+                test=TEST,
+                seed=seed_from("subset", place.name, 0),
+            )
+            rows = {"train": split.train, "val": split.val, "test": split.test.open()}
+            files = {
+                part: [(str(place.resolve() / store.keys[row]), int(store.labels[row])) for row in some]
+                for part, some in rows.items()
+            }
+            told[f"{place.name}/{count}"] = {"files": files, "classes": len(store.classes)}
+    return told
+
+
+def run_plain(grid: dict[str, Any], scratch: Path, environment: Mapping[str, str]) -> tuple[float, list[Any]]:
+    """Wall seconds and what each trial came to."""
+    scratch.mkdir()
+    (scratch / "grid.json").write_text(json.dumps(grid))
+    words = [sys.executable, str(Path(__file__).with_name("plain.py")), "grid.json", str(scratch / "results.json")]
+    start = perf_counter()
+    quiet = subprocess.DEVNULL
+    subprocess.run(words, cwd=scratch, env={**os.environ, **environment}, check=True, stdout=quiet, stderr=quiet)
+    return perf_counter() - start, json.loads((scratch / "results.json").read_text())
+
+
+def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[Any], float]:
+    """Wall seconds, what each trial came to, and the share of slot seconds that no trial filled."""
+    scratch.mkdir()
+    sets = [
+        f"{f.name}: {{path: {f.resolve()}, images_per_class: {options.images}, val: {VAL}, test: {TEST}}}"
+        for f in options.folders
+    ]
+    train = {"lr": LR, "batch_size": BATCH, "steps": options.steps, "report_every": options.report_every}
+    tree = [
+        "name: grid",
+        f"grid: {{datasets: {{{', '.join(sets)}}}, backbones: [efficientnet_lite0], random_top: {options.tops}}}",
+        f"train: {json.dumps(train | {'image_size': SIZE, 'views': options.views})}",
+        "resources: {cpu: 1}",
+    ]
+    (scratch / "grid.yaml").write_text("\n".join(tree))
+    places = {f"FTTUNE_{name}": str(scratch / name.lower()) for name in ("STORE", "CACHE", "STATE")}
+    words = [sys.executable, "-m", "fttune.cli", "run", "grid.yaml", f"tracking.uri=sqlite:///{scratch}/mlflow.db"]
+    start = perf_counter()
+    subprocess.run(words, cwd=scratch, env={**os.environ, **places}, check=True, stdout=subprocess.DEVNULL)
+    wall = perf_counter() - start
+    records = Tracker(f"sqlite:///{scratch}/mlflow.db", "fttune").records()
+    rows = [
+        {
+            "split": f"{record.dataset}/{record.images_per_class}",
+            "top": record.random_top,
+            "mode": record.mode,
+            "test_accuracy": record.test_accuracy,
+            "seconds": record.seconds,
+        }
+        for record in records
+    ]
+    return wall, rows, 1 - sum(row["seconds"] for row in rows) / (2 * wall)
+
+
+def by_kind(rows: list[Any], name: str) -> dict[tuple[str, int], float]:
+    """Means by mode and new layers."""
+    kinds = sorted({(row["mode"], row["top"]) for row in rows})
+    return {kind: mean(row[name] for row in rows if (row["mode"], row["top"]) == kind) for kind in kinds}
+
+
+def main() -> None:
+    """The three ways one after the other; a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--images", type=int, nargs="+", default=[5, 20])
+    parser.add_argument("--tops", type=int, nargs="+", default=[1, 3, 5])
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--report-every", type=int, default=15)
+    parser.add_argument("--views", default="flip")
+    options = parser.parse_args()
+    with TemporaryDirectory() as folder_of_all:
+        scratch = Path(folder_of_all)
+        grid = {
+            "splits": splits(options.folders, options.images, scratch),
+            "tops": options.tops,
+            "size": SIZE,
+            "batch": BATCH,
+            "lr": LR,
+            "steps": options.steps,
+            "report_every": options.report_every,
+        }
+        ours, rows, idle = run_fttune(options, scratch / "fttune")
+        allocated, tuned_rows = run_plain(grid, scratch / "allocated", ALLOCATOR)
+        plain, plain_rows = run_plain(grid, scratch / "plain", {})
+    print(f"| | fttune | plain | plain, allocator | plain / fttune |\n{'|---' * 5}|")
+    print(f"| all {len(rows)} trials, wall | {ours:.0f} s | {plain:.0f} s | {allocated:.0f} s | {plain / ours:.2f} |")
+    seconds = [by_kind(some, "seconds") for some in (rows, plain_rows, tuned_rows)]
+    for kind, own in seconds[0].items():
+        others = [each[kind] for each in seconds[1:]]
+        row = " | ".join(f"{value:.2f} s" for value in (own, *others))
+        print(f"| {kind[0]}, random top {kind[1]}, a trial | {row} | {others[0] / own:.1f} |")
+    scores = [by_kind(some, "test_accuracy") for some in (rows, plain_rows, tuned_rows)]
+    for kind in scores[0]:
+        row = " | ".join(f"{each[kind]:.3f}" for each in scores)
+        print(f"| {kind[0]}, random top {kind[1]}, test accuracy | {row} | |")
+    print(f"\nSlot seconds of fttune outside trials, start and report included: {idle:.1%}; two slots of one thread.")
+
+
+if __name__ == "__main__":
+    main()
