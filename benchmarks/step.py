@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median, quantiles
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -22,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from fttune.backbones import catalog
 from fttune.features import Norm
 from fttune.layers import LayerSpec
-from fttune.training.inputs import ImageInputs, Labelled
+from fttune.training.inputs import ImageInputs, Labelled, Viewer
 from fttune.training.loop import score
 from fttune.training.steps import Training
 from fttune.training.surgery import Student, apply_spec
@@ -50,7 +51,8 @@ class Case:
         student.trained.to(device)
         side = stored_size(size)
         pixels = torch.randint(256, (images, side, side, 3), dtype=torch.uint8).to(device)
-        inputs = ImageInputs(images=pixels, hparams=hparams, norm=Norm(mean=row.mean, std=row.std))
+        viewer = Viewer.of(hparams, side, np.arange(images))
+        inputs = ImageInputs(images=pixels, viewer=viewer, norm=Norm(mean=row.mean, std=row.std))
         labels = (torch.arange(images) % CLASSES).to(device)
         data = Labelled(inputs=inputs, labels=labels, logits=student.logits)
         return cls(student=student, data=data, hparams=hparams, device=device)
@@ -106,12 +108,16 @@ def seconds(run: Callable[[int], None], steps: int, device: torch.device) -> flo
     return time.perf_counter() - start
 
 
-def compare(what: str, ours: Callable[[int], None], bare: Callable[[int], None], images: int, options: argparse.Namespace) -> None:
+def compare(
+    what: str, ours: Callable[[int], None], bare: Callable[[int], None], images: int, options: argparse.Namespace
+) -> None:
     """Print the share over rounds taken in turn, after one round of each to warm up."""
     device = torch.device(options.device)
     for run in (bare, ours):
         seconds(run, options.steps, device)
-    rounds = [(seconds(bare, options.steps, device), seconds(ours, options.steps, device)) for _ in range(options.rounds)]
+    rounds = [
+        (seconds(bare, options.steps, device), seconds(ours, options.steps, device)) for _ in range(options.rounds)
+    ]
     shares = [first / second for first, second in rounds]
     low, _, high = quantiles(shares, n=4)
     speeds = [images * options.steps / median(column) for column in zip(*rounds, strict=True)]
@@ -153,7 +159,9 @@ def main() -> None:
     torch.manual_seed(0)
     device = torch.device(asked.device)
     kept = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
-    print(f"{device}, batch {asked.batch}, {asked.threads} thread(s), torch {torch.__version__}, {kept or 'malloc as it is'}")
+    print(
+        f"{device}, batch {asked.batch}, {asked.threads} thread(s), torch {torch.__version__}, {kept or 'malloc as it is'}"
+    )
     for name in asked.networks:
         case = Case.of(name, device, asked.batch, 2 * asked.batch)
         if asked.profile:
