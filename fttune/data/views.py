@@ -5,6 +5,7 @@ A place is top, left (pixels) and mirrored (0 or 1) of a view, int64 [..., 3].
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -57,18 +58,31 @@ def centre(images: Tensor, size: int) -> Tensor:
     return images[:, start : start + size, start : start + size].permute(0, 3, 1, 2)
 
 
-def cut(images: Tensor, places: Tensor, size: int) -> Tensor:
-    """One view of each row of a batch, where `places` [B, 3] says: uint8 [B, S, S, 3] to uint8 [B, 3, s, s]."""
-    steps = torch.arange(size)
-    rows = places[:, :1] + steps
-    columns = places[:, 1:2] + torch.where(places[:, 2:] > 0, size - 1 - steps, steps)
-    batch = torch.arange(len(images))
-    place = [axis.to(images.device) for axis in (batch[:, None, None], rows[:, :, None], columns[:, None, :])]
-    return images[place[0], place[1], place[2]].permute(0, 3, 1, 2)
+def cut(images: Tensor, places: Tensor, size: int, *, rows: Tensor | None = None) -> Tensor:
+    """One view of each row of a batch, where `places` [B, 3] says: uint8 [N, S, S, 3] to uint8 [B, 3, s, s].
+
+    `rows` int64 [B] says which of the images each view shows; without it they are the batch.
+    """
+    top, left, mirrored = places.to(images.device).unbind(1)
+    which = torch.arange(len(images), device=images.device) if rows is None else rows
+    # Every window of every image, without a copy: one gather then reads no pixel that is not shown.
+    windows = images.unfold(1, size, 1).unfold(2, size, 1)
+    shown = windows[which, top, left]
+    return torch.where(mirrored[:, None, None, None] > 0, shown.flip(3), shown)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """uint8 [B, 3, s, s] in 0..255 to float32 with the backbone's mean and deviation (of images in 0..1)."""
-    centre = torch.tensor(mean, device=images.device)[:, None, None] * 255
-    scale = torch.tensor(std, device=images.device)[:, None, None] * 255
-    return (images.float() - centre) / scale
+    scale, shift = _line(tuple(mean), tuple(std), images.shape[3], images.device)
+    # Over whole rows of pixels, 3 s values long: over three channels at a time nothing is vectorised.
+    pixels = images.permute(0, 2, 3, 1).float()
+    return pixels.flatten(2).mul_(scale).add_(shift).view_as(pixels).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=16)
+def _line(mean: tuple[float, ...], std: tuple[float, ...], size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scale and shift of each value of a row of pixels, [3 s]; kept on the device, so that no step waits for them."""
+    with torch.inference_mode(False):  # or what an evaluation makes first, no training could use
+        scale = torch.tensor([1 / (255 * deviation) for deviation in std], device=device)
+        shift = torch.tensor([-centre / deviation for centre, deviation in zip(mean, std, strict=True)], device=device)
+        return scale.repeat(size), shift.repeat(size)

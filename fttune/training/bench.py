@@ -18,7 +18,7 @@ from fttune.feature_cache import FeatureKey, FeatureTable, reach
 from fttune.features import CENTRE, Norm, features_at, showings, shown
 from fttune.runtime import Runtime
 from fttune.training.device import pick_device
-from fttune.training.inputs import FeatureInputs, ImageInputs, Labelled, Viewer
+from fttune.training.inputs import FeatureInputs, Labelled, Viewer, stored
 from fttune.training.surgery import Student, apply_spec
 from fttune.trial import Resize, Trial, stored_size
 
@@ -87,11 +87,8 @@ class Bench:
             table = self._features(showings(rows, codes).ravel())
             inputs = FeatureInputs(table=table.to(self.device), images=len(rows), hparams=hparams)
             return Labelled(inputs=inputs, labels=labels, logits=self.student.trained)
-        images = torch.from_numpy(self.store.images(rows)).to(self.device)
-        viewer = Viewer.of(hparams, self.store.size, rows)
-        return Labelled(
-            inputs=ImageInputs(images=images, viewer=viewer, norm=self.norm), labels=labels, logits=self.student.logits
-        )
+        inputs = stored(self.store, rows, self.device, Viewer.of(hparams, self.store.size, rows), self.norm)
+        return Labelled(inputs=inputs, labels=labels, logits=self.student.logits)
 
     def _features(self, wanted: np.ndarray) -> FeatureTable:
         trial = self.trial

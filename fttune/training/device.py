@@ -4,8 +4,10 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -13,6 +15,28 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(wanted)
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """A small or passing tensor on `device`, without waiting for what the device is doing."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def mixed(device: torch.device) -> torch.autocast:
+    """Convolutions and products in bfloat16 where a GPU has it; elsewhere everything stays float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=_has_bfloat16(device))
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Whether `size` bytes of images may stay on a GPU: at most half of what is free, the rest is for the step."""
+    return device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 2
+
+
+@lru_cache
+def _has_bfloat16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def device_name(device: torch.device) -> str:

@@ -15,6 +15,7 @@ from fttune.data.store import ImageStore
 from fttune.data.views import centre, cut, drawn_fixed, drawn_places, fixed_places, normalise, view_codes
 from fttune.feature_cache import FeatureTable
 from fttune.features import Norm
+from fttune.training.device import fits, sent
 from fttune.trial import HParams
 
 
@@ -77,8 +78,10 @@ class ImageInputs:
         return len(self.images)
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        batch, places = self.images[rows.to(self.images.device)], self.viewer.draw(rows, generator)
-        return normalise(cut(batch, places, self.viewer.hparams.image_size), self.norm.mean, self.norm.std)
+        drawn = torch.column_stack([self.viewer.draw(rows, generator), rows])
+        there = sent(drawn, self.images.device)  # one transfer instead of two
+        shown = cut(self.images, there[:, :3], self.viewer.hparams.image_size, rows=there[:, 3])
+        return normalise(shown, self.norm.mean, self.norm.std)
 
     def show(self, rows: slice) -> Tensor:
         return normalise(centre(self.images[rows], self.viewer.hparams.image_size), self.norm.mean, self.norm.std)
@@ -98,7 +101,7 @@ class StoredInputs:
         return len(self.rows)
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        batch, places = self._read(self.rows[rows.numpy()]), self.viewer.draw(rows, generator)
+        batch, places = self._read(self.rows[rows.numpy()]), sent(self.viewer.draw(rows, generator), self.device)
         return normalise(cut(batch, places, self.viewer.hparams.image_size), self.norm.mean, self.norm.std)
 
     def show(self, rows: slice) -> Tensor:
@@ -106,7 +109,18 @@ class StoredInputs:
         return normalise(centre(batch, self.viewer.hparams.image_size), self.norm.mean, self.norm.std)
 
     def _read(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(self.store.images(rows)).to(self.device)
+        return sent(torch.from_numpy(self.store.images(rows)), self.device)
+
+
+def stored(store: ImageStore, rows: np.ndarray, device: torch.device, viewer: Viewer, norm: Norm) -> Inputs:
+    """The images `rows` of a store: resident on a GPU that has the room, else read from the map batch by batch.
+
+    On a CPU the map serves as well as a copy would, and trials side by side share its pages.
+    """
+    if fits(len(rows) * store.size**2 * 3, device):
+        images = torch.from_numpy(store.images(rows)).to(device)
+        return ImageInputs(images=images, viewer=viewer, norm=norm)
+    return StoredInputs(store=store, rows=rows, device=device, viewer=viewer, norm=norm)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fttune.errors import UsageError
+from fttune.training.device import mixed, sent
 from fttune.training.inputs import Labelled
 from fttune.training.surgery import Student, parameter_groups
 from fttune.trial import HParams
@@ -52,7 +53,7 @@ class Training:
         return cls(
             student=student,
             hparams=hparams,
-            optimiser=torch.optim.SGD(groups, momentum=hparams.momentum, weight_decay=hparams.weight_decay),
+            optimiser=torch.optim.SGD(groups, momentum=hparams.momentum, weight_decay=hparams.weight_decay, fused=True),
             generator=generator,
             batches=Batches(images, min(hparams.batch_size, images), generator),
             total=torch.zeros((), device=next(student.trained.parameters()).device),
@@ -70,7 +71,7 @@ class Training:
                     group["lr"] /= 10
             rows = next(self.batches)
             logits = _logits(data, data.inputs.draw(rows, self.generator))
-            loss = cross_entropy(logits, data.labels[rows.to(data.labels.device)])
+            loss = cross_entropy(logits, data.labels[sent(rows, data.labels.device)])
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()
@@ -112,9 +113,13 @@ class Training:
 
 
 def _logits(data: Labelled, batch: Tensor) -> Tensor:
-    """UsageError where torch's BatchNorm refuses a batch: it must see two values of a channel to have a variance."""
+    """In float32, whatever they were computed in.
+
+    UsageError where torch's BatchNorm refuses a batch: it must see two values of a channel to have a variance.
+    """
     try:
-        return data.logits(batch)
+        with mixed(batch.device):
+            return data.logits(batch).float()
     except ValueError as error:
         if not str(error).startswith("Expected more than 1 value per channel"):
             raise
