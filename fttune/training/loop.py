@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from fttune.features import at_once
 from fttune.record import CurvePoint
 from fttune.training.inputs import Labelled
 from fttune.training.steps import Training
@@ -16,8 +17,6 @@ from fttune.training.surgery import Student
 from fttune.trial import HParams
 
 Report = Callable[[CurvePoint], None]
-EVAL_BATCH = 256  # images
-CPU_EVAL_BATCH = 32  # of more the activations leave a core's cache: EfficientNet-Lite0 then takes twice as long
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +104,7 @@ def fit(student: Student, train: Labelled, val: Labelled, hparams: HParams, *, s
 def score(student: Student, data: Labelled) -> Scores:
     """Evaluate in eval mode on the centre view of each image."""
     student.eval()
-    size = CPU_EVAL_BATCH if data.labels.device.type == "cpu" else EVAL_BATCH
+    size = at_once(data.labels.device)
     pieces = [slice(start, start + size) for start in range(0, len(data.labels), size)]
     return scores(torch.cat([data.logits(data.inputs.show(piece)) for piece in pieces]).float(), data.labels)
 

@@ -14,12 +14,13 @@ from torch.nn.modules.dropout import _DropoutNd
 from fttune.record import CurvePoint
 from fttune.training.heads import Heads
 from fttune.training.inputs import Labelled
-from fttune.training.loop import EVAL_BATCH, Best, Clock, Fit, Scores, scores
+from fttune.training.loop import Best, Clock, Fit, Scores, scores
 from fttune.training.steps import Batches
 from fttune.training.surgery import Student
 from fttune.trial import HParams
 
 Report = Callable[[int, int, CurvePoint], None]  # which seed, which setting
+_EVALUATED = 256  # images at once, of which only features are read
 
 
 def fits(student: Student) -> bool:
@@ -136,7 +137,7 @@ def _ended(seats: Sequence[Seat], heads: Heads, members: Sequence[_Member], cloc
 def _score(seats: Sequence[Seat], heads: Heads, data: Sequence[Labelled]) -> list[list[Scores]]:
     """Evaluate on the centre views of equally many images for each seed: [S][R]."""
     size, pairs = len(data[0].labels), list(zip(seats, data, strict=True))
-    pieces = [slice(start, start + EVAL_BATCH) for start in range(0, size, EVAL_BATCH)]
+    pieces = [slice(start, start + _EVALUATED) for start in range(0, size, _EVALUATED)]
     shown = (torch.stack([seat.before(labelled.inputs.show(piece)) for seat, labelled in pairs]) for piece in pieces)
     logits = torch.cat([heads.logits(features) for features in shown], dim=1)
     settings = range(logits.shape[2])
