@@ -151,6 +151,13 @@ def jobs(model: CostModel, bundles: Sequence[Bundle]) -> list[float] | None:
     return spent
 
 
+def longest_first(model: CostModel, bundles: Sequence[Bundle]) -> list[Bundle]:
+    """Bundles by falling cost, so that no long one is left to run alone at the end; as they are, if one is unknown."""
+    spent = jobs(model, bundles)
+    order = sorted(range(len(bundles)), key=spent.__getitem__, reverse=True) if spent else range(len(bundles))
+    return [bundles[place] for place in order]
+
+
 def makespan(seconds: Iterable[float], slots: int) -> float:
     """When the last of the jobs ends, each starting in its turn in the slot that is free first."""
     free = [0.0] * max(1, slots)

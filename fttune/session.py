@@ -11,7 +11,7 @@ from fttune import caching
 from fttune.analysis.report import Report, Wanted, analyse, summary, write_report
 from fttune.bundle import bundle
 from fttune.config import Sweep
-from fttune.cost import CostModel, price
+from fttune.cost import CostModel, longest_first, price
 from fttune.plan import Plan, pending
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
@@ -166,20 +166,16 @@ def _work(
     """Measure the missing distances, run the chosen trials."""
     from fttune.sweep.tune import Outcome, cluster, run_jobs
 
-    jobs, missing = ground.distances()
+    distances, missing = ground.distances()
     known = {record.id for record in tracker.distances()}
-    wanted = [job for job in jobs if job.id not in known]
+    wanted = [job for job in distances if job.id not in known]
     if not chosen and not wanted:
         return Outcome(complete=True, notes=missing)
     kept = caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)
+    # Distances last: of the images that trials have passed to the classifier, they then find the features.
+    queue = [*longest_first(model, caching.without(bundle(chosen), kept)), *wanted]
     with cluster(call.address), Display(chosen, price(model, chosen)) as display:
-        outcome = run_jobs(
-            [*wanted, *caching.without(bundle(chosen), kept)],
-            runtime,
-            sweep.resources,
-            [writer, display],
-            fail_fast=call.fail_fast,
-        )
+        outcome = run_jobs(queue, runtime, sweep.resources, [writer, display], fail_fast=call.fail_fast)
     outcome.notes += missing
     return outcome
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fttune.backbones import catalog
 from fttune.bundle import Bundle, bundle
-from fttune.cost import CostModel, Images, StageTimes, jobs, makespan, price
+from fttune.cost import CostModel, Images, StageTimes, jobs, longest_first, makespan, price
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
 from fttune.training.probe import measure_once, stage_times
@@ -104,6 +104,14 @@ def test_a_bundle_costs_little_more_than_one_of_its_trials() -> None:
     trials = [make_trial("F(1-3)R(4)", hparams=replace(HPARAMS, lr=rate)) for rate in (0.1, 0.2, 0.3)]
     (together,), (alone,) = jobs(MODEL, bundle(trials)) or [], jobs(MODEL, bundle(trials[:1])) or []
     assert alone < together < 3 * alone
+
+
+def test_the_longest_job_goes_first_with_the_pass_that_it_pays_for() -> None:
+    frozen, tuned, many = make_trial("F(1)R(2-4)"), make_trial(), make_trial("F(1-2)R(3-4)", images_per_class=500)
+    ordered = longest_first(MODEL, bundle([frozen, tuned, many]))
+    assert [job.trials[0] for job in ordered] == [many, tuned, frozen]
+    strange = bundle([make_trial(backbone="other"), tuned])
+    assert longest_first(MODEL, strange) == strange
 
 
 @given(st.lists(st.floats(0, 100), max_size=30), st.integers(1, 8))

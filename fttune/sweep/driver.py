@@ -135,7 +135,7 @@ def estimate(
     fit = max(1, int(cores() / sweep.resources.cpu))
     side_by_side = min(sweep.resources.max_concurrent or fit, fit)
     gpu = sweep.resources.gpu
-    whole = makespan(spent, side_by_side) + (START if trials else 0.0)
+    whole = makespan(sorted(spent, reverse=True), side_by_side) + (START if trials else 0.0)
     return Estimate(seconds=whole, gpu_hours=None if isinstance(gpu, str) else sum(spent) * gpu / 3600)
 
 
