@@ -12,6 +12,7 @@ from fttune.plan import cost
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.trial import Trial
 
+_ROWS = 12  # running trials that are shown at most; a bundle may hold more than a screen does
 _LINE = "{place:>9}  {name:<36} {result}"
 
 
@@ -54,7 +55,10 @@ class Display:
     def started(self, trial: Trial) -> None:
         if trial.id not in self._rows:
             name = f"  {trial.name}"
-            self._rows[trial.id] = self._progress.add_task(name, total=trial.hparams.steps, note="starting")
+            room = len(self._rows) < _ROWS
+            self._rows[trial.id] = self._progress.add_task(
+                name, total=trial.hparams.steps, note="starting", visible=room
+            )
 
     def point(self, trial_id: str, point: CurvePoint) -> None:
         note = f"val {point.val_accuracy:.3f}  loss {point.train_loss:.3f}"
