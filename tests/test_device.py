@@ -1,4 +1,4 @@
-"""Where a training computes: in full precision on a CPU; on a GPU no step waits, and images stay where there is room."""
+"""Where a training computes: in full precision on a CPU; on a GPU no step waits, and images stay if there is room."""
 
 from dataclasses import replace
 
