@@ -1,56 +1,103 @@
-"""What keeping freed memory in the process brings to a tuned trial on a CPU: the same training with and without it.
+"""What keeping freed memory in the process brings to tuned trials on a CPU, and what it costs in memory.
 
-    uv run python benchmarks/allocator.py
+    uv run python benchmarks/allocator.py [--rounds N] [--preload LIBRARY]
 
-Prints milliseconds per training image of each run, in turn, and the ratio of the medians.
+The same training in a fresh process under each setting, in turn: milliseconds per training image and the peak of
+resident memory; then two such processes of one thread side by side against one of two threads. Medians of all rounds.
+`--preload` adds another allocator, such as a libjemalloc.so of the system.
 """
 
+import argparse
 import os
 import subprocess
 import sys
 from statistics import median
 
-from fttune.sweep.tune import ALLOCATOR
-
+LARGE = "4294967296"
+KEPT = {"MALLOC_MMAP_THRESHOLD_": LARGE, "MALLOC_TRIM_THRESHOLD_": LARGE, "MALLOC_TOP_PAD_": "268435456"}
 TRAIN = """
-import time, torch
-from fttune.backbones.catalog import load
+import resource, sys, time, torch
+import numpy as np
+from fttune.backbones import catalog
+from fttune.features import Norm
 from fttune.layers import LayerSpec
-from fttune.training.surgery import apply_spec, parameter_groups
+from fttune.training.inputs import ImageInputs, Labelled, Viewer
+from fttune.training.steps import Training
+from fttune.training.surgery import apply_spec
 from fttune.trial import HParams
-torch.set_num_threads(1)
+torch.set_num_threads(int(sys.argv[1]))
 spec = LayerSpec(frozen=0, tuned=9, random=1)
-student = apply_spec(load("efficientnet_lite0"), spec, classes=10, bn="source", seed=0)
-hparams = HParams(lr=0.01, steps=1, report_every=1)
-optimiser = torch.optim.SGD(parameter_groups(student, hparams), lr=0.01, momentum=0.9)
-images = torch.randn(32, 3, 128, 128).contiguous(memory_format=torch.channels_last)
-student.train()
-for step in range(13):
-    if step == 3:
-        start = time.perf_counter()
-    optimiser.zero_grad()
-    student.logits(images).square().mean().backward()
-    optimiser.step()
-print((time.perf_counter() - start) / 10 / 32 * 1000)
+student = apply_spec(catalog.build("efficientnet_lite0"), spec, classes=10, bn="source", seed=0)
+hparams = HParams(lr=0.01, steps=11, report_every=11, batch_size=32, views="crop")
+images = torch.randint(256, (64, 147, 147, 3), dtype=torch.uint8)
+norm = Norm(mean=(0.5,) * 3, std=(0.5,) * 3)
+inputs = ImageInputs(images=images, viewer=Viewer.of(hparams, 147, np.arange(64)), norm=norm)
+data = Labelled(inputs=inputs, labels=torch.arange(64) % 10, logits=student.logits)
+training = Training.begin(student, 64, hparams, seed=0)
+training.advance(data, 3)
+start = time.perf_counter(), time.process_time()
+training.advance(data, 11)
+end = time.perf_counter(), time.process_time()
+print(*((late - early) / 8 / 32 * 1000 for early, late in zip(start, end)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-def milliseconds(environment: dict[str, str]) -> float:
-    """Per training image, in a fresh process."""
-    done = subprocess.run(
-        [sys.executable, "-c", TRAIN], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+def start(environment: dict[str, str], threads: int) -> "subprocess.Popen[str]":
+    """One training in a process of its own, with no other setting of the allocator than these."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    environment = {**inherited, "OMP_NUM_THREADS": str(threads), **environment}
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAIN, str(threads)], env=environment, stdout=subprocess.PIPE, text=True
     )
-    return float(done.stdout)
+
+
+def measured(process: "subprocess.Popen[str]") -> list[float]:
+    """Milliseconds per image by the clock and of processor time, and the peak of resident memory in MiB."""
+    told, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"a training ended with {process.returncode}")
+    return [float(word) for word in told.split()]
+
+
+def settings(preload: str | None) -> dict[str, dict[str, str]]:
+    """Nothing, everything, each alone, and everything but one."""
+    alone = {f"{name} alone": {name: value} for name, value in KEPT.items()}
+    without = {f"without {name}": {k: v for k, v in KEPT.items() if k != name} for name in KEPT}
+    other = {preload: {"LD_PRELOAD": preload}} if preload else {}
+    return {"as it is": {}, "all three": KEPT, **alone, **without, **other}
+
+
+def show(name: str, rows: list[list[float]]) -> None:
+    wall, busy, peak = ([row[column] for row in rows] for column in range(3))
+    print(
+        f"{name:34} {median(wall):6.1f} ms by the clock, {median(busy):6.1f} ms of processor"
+        f" ({min(busy):.1f} to {max(busy):.1f}), peak {median(peak):6.0f} MiB (n = {len(rows)})",
+        flush=True,
+    )
 
 
 def main() -> None:
-    """Five pairs of runs in turn."""
-    plain, kept = [], []
-    for _ in range(5):
-        plain.append(milliseconds({}))
-        kept.append(milliseconds(ALLOCATOR))
-        print(f"as it is {plain[-1]:.1f} ms, memory kept {kept[-1]:.1f} ms", flush=True)
-    print(f"ratio of medians {median(plain) / median(kept):.2f} (n = {len(plain)})")
+    """Every setting once in each round, then threads against trials side by side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--preload", help="a shared library that replaces malloc")
+    asked = parser.parse_args()
+    chosen = settings(asked.preload)
+    seen: dict[str, list[list[float]]] = {name: [] for name in chosen}
+    pairs: list[list[float]] = []
+    wide: list[list[float]] = []
+    for _ in range(asked.rounds):
+        for name, environment in chosen.items():
+            seen[name].append(measured(start(environment, 1)))
+        pairs.extend(map(measured, [start(KEPT, 1), start(KEPT, 1)]))
+        wide.append(measured(start(KEPT, 2)))
+    for name, rows in seen.items():
+        show(name, rows)
+    show("two trials of one thread, each", pairs)
+    show("one trial of two threads", wide)
+    ratio = median(row[0] for row in wide) / (median(row[0] for row in pairs) / 2)
+    print(f"two trials of one thread do {ratio:.2f} times the images of one trial of two")
 
 
 if __name__ == "__main__":

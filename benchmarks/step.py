@@ -2,9 +2,10 @@
 
     uv run python benchmarks/step.py [--device cpu|cuda] [--batch N] [--threads N] [--profile]
 
-Needs torch alone; the networks have fresh values. Bare: the same network in the same modes and the same precision, SGD
-with momentum over one normalised batch; for evaluation, forward passes of it. Ours: `Training.advance` and `score` over
-uint8 images, with random crops. Rounds take turns, and a share is the median over rounds of bare seconds to ours.
+Needs torch alone; the networks have fresh values. Bare: the same network in the same modes and the same precision,
+torch's own SGD over one normalised batch; for evaluation, forward passes of it. Ours: `Training.advance` and `score`
+over uint8 images as a trial holds them, with random crops. Rounds take turns; a share is the median over rounds of
+bare seconds to ours.
 """
 
 import argparse
@@ -21,9 +22,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fttune.backbones import catalog
+from fttune.data.store import ImageStore
 from fttune.features import Norm
 from fttune.layers import LayerSpec
-from fttune.training.inputs import ImageInputs, Labelled, Viewer
+from fttune.training.device import image_room, mixed
+from fttune.training.inputs import Labelled, Viewer, stored
 from fttune.training.loop import score
 from fttune.training.steps import Training
 from fttune.training.surgery import Student, apply_spec
@@ -50,10 +53,10 @@ class Case:
         student = apply_spec(catalog.build(name), spec, classes=CLASSES, bn="source", seed=0)
         student.trained.to(device)
         side = stored_size(size)
-        pixels = torch.randint(256, (images, side, side, 3), dtype=torch.uint8).to(device)
-        viewer = Viewer.of(hparams, side, np.arange(images))
-        inputs = ImageInputs(images=pixels, viewer=viewer, norm=Norm(mean=row.mean, std=row.std))
-        labels = (torch.arange(images) % CLASSES).to(device)
+        store = made(np.random.default_rng(0).integers(256, size=(images, side, side, 3), dtype=np.uint8))
+        rows, norm = np.arange(images), Norm(mean=row.mean, std=row.std)
+        inputs = stored(store, rows, device, Viewer.of(hparams, side, rows), norm, room=image_room(device))
+        labels = torch.from_numpy(store.labels).to(device)
         data = Labelled(inputs=inputs, labels=labels, logits=student.logits)
         return cls(student=student, data=data, hparams=hparams, device=device)
 
@@ -70,7 +73,8 @@ class Case:
         def run(steps: int) -> None:
             student.train()
             for _ in range(steps):
-                loss = cross_entropy(student.trained(images), labels)
+                with mixed(self.device):
+                    loss = cross_entropy(student.trained(images), labels)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
@@ -102,6 +106,22 @@ class Case:
     def batch(self) -> tuple[Tensor, Tensor]:
         size = self.hparams.batch_size
         return self.data.inputs.show(slice(size)).contiguous(memory_format=torch.channels_last), self.data.labels[:size]
+
+
+def made(pixels: np.ndarray) -> ImageStore:
+    """A store of these images uint8 [N, S, S, 3] that lies in memory."""
+    return ImageStore(
+        digest="",
+        size=pixels.shape[1],
+        classes=tuple(map(str, range(CLASSES))),
+        labels=np.arange(len(pixels)) % CLASSES,
+        keys=tuple(map(str, range(len(pixels)))),
+        pools=("any",) * len(pixels),
+        skipped=(),
+        copies=(),
+        dropped=(),
+        pixels=(pixels,),
+    )
 
 
 def seconds(run: Callable[[int], None], steps: int, device: torch.device) -> float:

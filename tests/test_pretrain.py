@@ -28,7 +28,7 @@ from fttune.recipe import load_recipe
 from fttune.record import CurvePoint
 from fttune.runtime import Runtime
 from fttune.sweep.ground import prepare
-from fttune.training.inputs import ImageInputs, StoredInputs, Viewer
+from fttune.training.inputs import ImageInputs, StoredInputs, Viewer, stored
 from fttune.training.pretrain import Pretraining, Trained, fresh, pretrain
 from fttune.training.run import run_trial
 from fttune.training.surgery import parameter_groups
@@ -182,13 +182,14 @@ def test_every_layer_starts_anew_and_learns_at_the_full_rate() -> None:
 def test_images_read_batch_by_batch_are_those_held_in_memory(store: ImageStore, views: Views) -> None:
     rows, norm = np.arange(1, len(store.labels), 2), Norm(mean=(0.5,) * 3, std=(0.5,) * 3)
     viewer = Viewer.of(replace(HPARAMS, views=views), store.size, rows)
-    stored = StoredInputs(store=store, rows=rows, device=torch.device("cpu"), viewer=viewer, norm=norm)
-    held = ImageInputs(images=torch.from_numpy(store.images(rows)), viewer=viewer, norm=norm)
+    size = len(rows) * store.size**2 * 3
+    read, held = (stored(store, rows, torch.device("cpu"), viewer, norm, room=room) for room in (size - 1, size))
+    assert (type(read), type(held)) == (StoredInputs, ImageInputs)
     which = torch.tensor([3, 0, 3, 11])
-    drawn = [inputs.draw(which, torch.Generator().manual_seed(0)) for inputs in (stored, held)]
+    drawn = [inputs.draw(which, torch.Generator().manual_seed(0)) for inputs in (read, held)]
     assert torch.equal(*drawn)
-    assert torch.equal(stored.show(slice(4, 9)), held.show(slice(4, 9)))
-    assert len(stored) == len(held) == len(rows)
+    assert torch.equal(read.show(slice(4, 9)), held.show(slice(4, 9)))
+    assert len(read) == len(held) == len(rows)
 
 
 def test_a_loss_that_leaves_the_numbers_is_one_line_and_reaches_no_checkpoint(

@@ -95,6 +95,16 @@ def test_draws_follow_the_generator_alone() -> None:
     assert not torch.equal(first, other)
 
 
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(0, 4), st.integers(0, 1)), min_size=1))
+def test_a_cut_is_the_window_at_its_place_of_the_image_it_names(drawn: list[tuple[int, int, int, int]]) -> None:
+    rows, places = torch.tensor(drawn)[:, 0], torch.tensor(drawn)[:, 1:]
+    seen = cut(IMAGES, places, 6, rows=rows)
+    assert torch.equal(seen, cut(IMAGES[rows], places, 6))
+    for view, (row, top, left, mirrored) in zip(seen, drawn, strict=True):
+        window = IMAGES[row, top : top + 6, left : left + 6].permute(2, 0, 1)
+        assert torch.equal(view, window.flip(2) if mirrored else window)
+
+
 @pytest.mark.parametrize("views", ["fixed-1", "fixed-999", "fixed-", "fixed--3", "fixed-2.5", "flop", ""])
 def test_a_kind_of_views_that_there_is_not_is_refused(views: str) -> None:
     with pytest.raises(ConfigError, match="views"):
@@ -109,3 +119,29 @@ def test_normalise_is_mean_and_deviation_of_images_in_0_to_1() -> None:
     pixels = torch.tensor([[0, 255]], dtype=torch.uint8).reshape(1, 1, 1, 2).expand(1, 3, 1, 2)
     shown = normalise(pixels, (0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
     assert torch.allclose(shown[0, :, 0], torch.tensor([[-1.0, 1.0], [-1.0, 3.0], [0.0, 1.0]]))
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=3, max_size=3),
+    st.lists(st.floats(1 / 255, 1), min_size=3, max_size=3),
+    st.booleans(),
+)
+def test_normalise_is_as_exact_as_subtracting_and_dividing(mean: list[float], std: list[float], last: bool) -> None:
+    images = IMAGES.permute(0, 3, 1, 2)
+    exact = (images.double() / 255 - torch.tensor(mean).double()[:, None, None]) / torch.tensor(std).double()[
+        :, None, None
+    ]
+    shown = normalise(images if last else images.contiguous(), mean, std)
+    # Of the largest magnitude that the sum passes through, a pixel of white.
+    assert ((shown - exact).abs() * torch.tensor(std)[:, None, None]).max() < 1e-6
+
+
+def test_what_an_evaluation_normalised_first_a_training_can_use() -> None:
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    with torch.inference_mode():
+        seen = normalise(IMAGES.permute(0, 3, 1, 2), mean, std)
+    shown = normalise(IMAGES.permute(0, 3, 1, 2), mean, std)
+    weight = torch.ones(3, 3, 1, 1, requires_grad=True)
+    torch.nn.functional.conv2d(shown, weight).sum().backward()
+    assert torch.equal(seen, shown)
+    assert weight.grad is not None

@@ -17,7 +17,7 @@ from fttune.data.views import view_codes
 from fttune.feature_cache import FeatureKey, FeatureTable, reach
 from fttune.features import CENTRE, Norm, features_at, showings, shown
 from fttune.runtime import Runtime
-from fttune.training.device import pick_device
+from fttune.training.device import image_room, pick_device
 from fttune.training.inputs import FeatureInputs, Labelled, Viewer, stored
 from fttune.training.surgery import Student, apply_spec
 from fttune.trial import Resize, Trial, stored_size
@@ -87,7 +87,8 @@ class Bench:
             table = self._features(showings(rows, codes).ravel())
             inputs = FeatureInputs(table=table.to(self.device), images=len(rows), hparams=hparams)
             return Labelled(inputs=inputs, labels=labels, logits=self.student.trained)
-        inputs = stored(self.store, rows, self.device, Viewer.of(hparams, self.store.size, rows), self.norm)
+        viewer, room = Viewer.of(hparams, self.store.size, rows), image_room(self.device)
+        inputs = stored(self.store, rows, self.device, viewer, self.norm, room=room)
         return Labelled(inputs=inputs, labels=labels, logits=self.student.logits)
 
     def _features(self, wanted: np.ndarray) -> FeatureTable:

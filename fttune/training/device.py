@@ -29,9 +29,9 @@ def mixed(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=_has_bfloat16(device))
 
 
-def fits(size: int, device: torch.device) -> bool:
-    """Whether `size` bytes of images may stay on a GPU: at most half of what is free, the rest is for the step."""
-    return device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 2
+def image_room(device: torch.device) -> int:
+    """Bytes of images that may stay on a GPU: half of what is free, the rest is for the step. On a CPU none need to."""
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 0
 
 
 @lru_cache

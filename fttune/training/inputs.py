@@ -15,7 +15,7 @@ from fttune.data.store import ImageStore
 from fttune.data.views import centre, cut, drawn_fixed, drawn_places, fixed_places, normalise, view_codes
 from fttune.feature_cache import FeatureTable
 from fttune.features import Norm
-from fttune.training.device import fits, sent
+from fttune.training.device import sent
 from fttune.trial import HParams
 
 
@@ -112,15 +112,16 @@ class StoredInputs:
         return sent(torch.from_numpy(self.store.images(rows)), self.device)
 
 
-def stored(store: ImageStore, rows: np.ndarray, device: torch.device, viewer: Viewer, norm: Norm) -> Inputs:
-    """The images `rows` of a store: resident on a GPU that has the room, else read from the map batch by batch.
+def stored(
+    store: ImageStore, rows: np.ndarray, device: torch.device, viewer: Viewer, norm: Norm, *, room: int
+) -> Inputs:
+    """The images `rows` of a store: on the device where they take at most `room` bytes, else read batch by batch.
 
-    On a CPU the map serves as well as a copy would, and trials side by side share its pages.
+    On a CPU the map serves as well as a copy of it would, and trials side by side share its pages.
     """
-    if fits(len(rows) * store.size**2 * 3, device):
-        images = torch.from_numpy(store.images(rows)).to(device)
-        return ImageInputs(images=images, viewer=viewer, norm=norm)
-    return StoredInputs(store=store, rows=rows, device=device, viewer=viewer, norm=norm)
+    if len(rows) * store.size**2 * 3 > room:
+        return StoredInputs(store=store, rows=rows, device=device, viewer=viewer, norm=norm)
+    return ImageInputs(images=torch.from_numpy(store.images(rows)).to(device), viewer=viewer, norm=norm)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

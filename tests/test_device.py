@@ -1,0 +1,56 @@
+"""Where a training computes: in full precision on a CPU; on a GPU no step waits, and images stay if there is room."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import linear
+
+from fttune.backbones import catalog
+from fttune.features import Norm
+from fttune.layers import LayerSpec
+from fttune.training.device import image_room, mixed, sent
+from fttune.training.inputs import ImageInputs, Labelled, Viewer
+from fttune.training.steps import Training
+from fttune.training.surgery import apply_spec
+from values import HPARAMS
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def test_on_a_cpu_nothing_is_rounded_further_and_no_image_needs_a_copy() -> None:
+    values = torch.randn(4, 8)
+    with mixed(CPU):
+        assert torch.equal(linear(values, values), values @ values.T)
+    assert sent(values, CPU) is values
+    assert image_room(CPU) == 0
+
+
+@on_a_gpu
+@pytest.mark.parametrize("backbone", ["tiny", "resnet18"])
+def test_no_step_on_a_gpu_waits_for_it(backbone: str) -> None:
+    hparams = replace(HPARAMS, views="crop", image_size=64, steps=9, lr_drop_steps=(4,))
+    spec = LayerSpec(frozen=1, tuned=catalog.find(backbone).depth - 2, random=1)
+    student = apply_spec(catalog.build(backbone).to(CUDA), spec, classes=3, bn="batch", seed=0)
+    viewer, norm = Viewer.of(hparams, 74, np.arange(24)), Norm(mean=(0.5,) * 3, std=(0.5,) * 3)
+    images = torch.randint(256, (24, 74, 74, 3), dtype=torch.uint8, device=CUDA)
+    labels = torch.arange(24, device=CUDA) % 3
+    inputs = ImageInputs(images=images, viewer=viewer, norm=norm)
+    student.trained.to(CUDA)
+    training = Training.begin(student, 24, hparams, seed=0)
+    data = Labelled(inputs=inputs, labels=labels, logits=student.logits)
+    training.advance(data, 2)  # what is made once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        training.advance(data, 9)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert np.isfinite(training.mean_loss())
+
+
+@on_a_gpu
+def test_the_room_for_images_leaves_the_step_half_of_what_is_free() -> None:
+    free, _ = torch.cuda.mem_get_info(CUDA)
+    assert 0 < image_room(CUDA) <= free // 2 + 2**20
