@@ -93,6 +93,7 @@ def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
         "store_bytes": 0,
         "not_prepared": ["mine"],
         "absent_weights": [],
+        "cache": [],
         "training_images": 576,
         "seconds": None,
         "gpu_hours": None,
@@ -166,6 +167,29 @@ def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> No
     assert retried.returncode == 0, retried.stderr
     assert "starting 4" in retried.stderr
     once_each(database(tmp_path), 8)
+
+
+def test_trials_that_train_together_are_logged_each_for_itself_and_go_on_where_they_ended(tmp_path: Path) -> None:
+    grid = {
+        "datasets": {"mine": {"path": "photos", "images_per_class": [2], "val": 3, "test": 5}},
+        "backbones": ["tiny"],
+        "random_top": [1],
+        "modes": ["freeze"],
+        "seeds": [0, 1],
+    }
+    sweep, uri = write_sweep(tmp_path, grid=grid, search={"sampler": "shared", "settings": 3}), database(tmp_path)
+    first = fttune("run", sweep, "--limit", 4)
+    assert first.returncode == 0, first.stderr
+    rest = fttune("run", sweep)
+    assert "6 trials: 4 done, 0 failed, 2 to run; starting 2" in rest.stderr
+    assert re.search(r"estimated 0:\d\d, took \d:\d\d \(\d+% off\)", rest.stderr)
+    once_each(uri, 6)
+    records = Tracker(uri, "fttune").records()
+    assert sorted(record.together for record in records) == [2, 2, 4, 4, 4, 4]
+    assert len({(record.seed, record.lr) for record in records}) == 6
+    plan = told("plan", sweep, "search.settings=4")
+    assert [(layer["depth"], layer["kept"]) for layer in plan["cache"]] == [(3, True)]
+    assert plan["seconds"] > 0
 
 
 def test_an_interrupt_loses_nothing_and_the_same_command_goes_on(tmp_path: Path) -> None:
