@@ -4,7 +4,10 @@
 
 The same training in a fresh process under each setting, in turn: milliseconds per training image and the peak of
 resident memory; then two such processes of one thread side by side against one of two threads. Medians of all rounds.
-`--preload` adds another allocator, such as a libjemalloc.so of the system.
+`--preload` adds another allocator, such as the libjemalloc.so that Ray brings, as it is and told to keep freed memory.
+
+glibc adapts its threshold for mapping blocks apart only until one of the variables is set: any of them without
+MALLOC_MMAP_THRESHOLD_ is worse than none.
 """
 
 import argparse
@@ -64,7 +67,10 @@ def settings(preload: str | None) -> dict[str, dict[str, str]]:
     """Nothing, everything, each alone, and everything but one."""
     alone = {f"{name} alone": {name: value} for name, value in KEPT.items()}
     without = {f"without {name}": {k: v for k, v in KEPT.items() if k != name} for name in KEPT}
-    other = {preload: {"LD_PRELOAD": preload}} if preload else {}
+    other: dict[str, dict[str, str]] = {}
+    if preload:
+        keeping = "dirty_decay_ms:-1,muzzy_decay_ms:-1"
+        other = {"preload": {"LD_PRELOAD": preload}, "preload, kept": {"LD_PRELOAD": preload, "MALLOC_CONF": keeping}}
     return {"as it is": {}, "all three": KEPT, **alone, **without, **other}
 
 
@@ -81,9 +87,10 @@ def main() -> None:
     """Every setting once in each round, then threads against trials side by side."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", default=[], help="settings by their printed names")
     parser.add_argument("--preload", help="a shared library that replaces malloc")
     asked = parser.parse_args()
-    chosen = settings(asked.preload)
+    chosen = {name: value for name, value in settings(asked.preload).items() if not asked.only or name in asked.only}
     seen: dict[str, list[list[float]]] = {name: [] for name in chosen}
     pairs: list[list[float]] = []
     wide: list[list[float]] = []
