@@ -159,6 +159,53 @@ def test_a_set_of_hugging_face_is_a_dataset(tmp_path: Path, saved: Path) -> None
         given("mine", f"hf:{saved}", options={"label": "coarse"})
 
 
+@pytest.mark.parametrize("name", ["USPS", "SEMEION", "ImageNet"])
+def test_a_set_is_looked_for_and_never_fetched_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fetch(*_: object, **__: object) -> None:
+        raise AssertionError("nobody asked for a download")
+
+    monkeypatch.setattr("urllib.request.urlopen", fetch)
+    with pytest.raises(AbsentDataError, match=f"torchvision:{name} under .* --download fetches it"):
+        given("mine", f"torchvision:{name}", root=tmp_path).source()
+
+
+def test_the_images_of_a_set_are_opened_once_for_their_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    theirs = FakeData.__getitem__
+    monkeypatch.setattr(FakeData, "__getitem__", lambda self, index: (opened.append(index), theirs(self, index))[1])
+    given("fake", "torchvision:FakeData", root=tmp_path, options=FAKE)
+    assert len(opened) == FAKE["size"]
+
+
+def save_hugging_face(path: Path, labels: dict[str, list[int | None]], first: object = None) -> str:
+    from datasets import ClassLabel, DatasetDict, Features
+    from datasets import Dataset as HuggingFace
+    from datasets import Image as ImageFeature
+
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=["x", "y"])})
+    images = [first, *({"bytes": png((row, 0, 9)), "path": None} for row in range(1, 4))]
+    DatasetDict(
+        {name: HuggingFace.from_dict({"image": images, "label": given}, features) for name, given in labels.items()}
+    ).save_to_disk(path)
+    return f"hf:{path}"
+
+
+def test_a_split_of_hugging_face_without_labels_is_no_test_set(tmp_path: Path) -> None:
+    row = given("mine", save_hugging_face(tmp_path / "a", {"train": [0, 1, 0, 1], "test": [-1] * 4}))
+    assert [(ref.key, ref.pool) for ref in row.source().images[:1]] == [("train/000000000", "any")]
+    assert (len(row.source().images), row.test) == (4, 10)
+    with pytest.raises(DataError, match="every example must have a label, but row 2 of test has none"):
+        given("mine", save_hugging_face(tmp_path / "b", {"train": [0, 1, 0, 1], "test": [0, 1, None, 1]}))
+
+
+def test_an_example_of_hugging_face_without_an_image_is_named_as_corrupt(tmp_path: Path) -> None:
+    row = given("mine", save_hugging_face(tmp_path / "a", {"train": [0, 1, 0, 1]}))
+    with pytest.raises(DataError, match="1 corrupt image: train/000000000"):
+        stored(row, tmp_path / "store")
+
+
 def test_half_of_the_classes_of_any_set_is_a_set(tmp_path: Path) -> None:
     target = write_parquet(tmp_path / "a.parquet", label=list("abcde" * 6))
     a, b = (given("mine", target, options={"half": half}).source() for half in "ab")

@@ -15,7 +15,7 @@ from fttune.data.catalog import DATASETS, find
 from fttune.data.classes import capped, half_of, large, sizes, too_small
 from fttune.data.coral import Coral, _cut
 from fttune.data.dataset import Dataset
-from fttune.data.decode import decode
+from fttune.data.decode import CorruptImageError, decode
 from fttune.data.imagenet import NATURAL
 from fttune.data.readers import Source
 from fttune.errors import AbsentDataError, DataError
@@ -138,6 +138,17 @@ def test_a_coral_patch_is_cut_around_its_point(root: Path) -> None:
     np.testing.assert_array_equal(patch, padded[row : row + 16, column : column + 16])
 
 
+def test_a_point_outside_its_photograph_is_no_image(root: Path) -> None:
+    layouts.coral(root)
+    annotation = next((root / "coral" / "2008").glob("*.txt"))
+    annotation.write_text("# Row; Col; Label\n10; 10; Turf\n500; 10; Turf\n")
+    source = Coral(root, patch=16)
+    inside, outside = (ref for ref in source.images if annotation.name.removesuffix(".txt") in ref.key)
+    assert source.read(inside)
+    with pytest.raises(CorruptImageError, match="the point lies outside the photograph, 140 x 160"):
+        source.read(outside)
+
+
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (9, 0), (4, 6), (0, 7)])
 def test_a_patch_larger_than_the_photograph_is_mirrored(row: int, column: int) -> None:
     photo = np.random.default_rng(0).integers(0, 255, (10, 8, 3), np.uint8)
@@ -192,6 +203,9 @@ def test_imagenet_is_read_as_released_and_as_torchvision_leaves_it(root: Path) -
     assert {Path(r.key).name: (r.label, r.pool) for r in flat.images} == {
         Path(r.key).name: (r.label, r.pool) for r in moved.images
     }
+    shutil.rmtree(root / "imagenet" / "train" / flat.classes[0])
+    with pytest.raises(DataError, match=f"train and val must hold the same classes, but .* {flat.classes[0]}"):
+        print(opened("imagenet", root).classes)
 
 
 def test_the_halves_of_imagenet_are_those_of_yosinski() -> None:
@@ -330,6 +344,21 @@ BIRDS, DEVKIT = "cub200/CUB_200_2011", "imagenet/ILSVRC2012_devkit_t12/data"
         ),
         (
             "cub200",
+            write(f"{BIRDS}/images.txt", "1 001.Black_footed_Albatross/Black_footed_Albatross_0000_1.jpg\n"),
+            "images.txt: has no image 2, which the other lists have",
+        ),
+        (
+            "mit67",
+            write("mit67/TestImages.txt", "gameroom/gameroom0.jpg"),
+            "an image must be on one list, but gameroom/gameroom0.jpg is on both",
+        ),
+        (
+            "mit67",
+            write("mit67/TestImages.txt", "gameroom/gameroom7.jpg"),
+            "a class must be on both lists, but 'airport_inside' is on one alone",
+        ),
+        (
+            "cub200",
             write(f"{BIRDS}/train_test_split.txt", "1 1\n"),
             "image 2: must have a class and a side of the split",
         ),
@@ -340,6 +369,7 @@ BIRDS, DEVKIT = "cub200/CUB_200_2011", "imagenet/ILSVRC2012_devkit_t12/data"
             "<row>; <column>; <label>",
         ),
         ("imagenet", remove("imagenet/val"), "val must hold ILSVRC2012's"),
+        ("imagenet", remove("imagenet/train/n01440764"), "train must hold the classes of .* only one .* has n01440764"),
         ("imagenet", remove("imagenet/val/*7.JPEG"), "must hold the 12 images that .* labels, but holds 11"),
         ("imagenet", write(f"{DEVKIT}/meta.mat", "x"), "not the class table of the ILSVRC2012 devkit"),
     ],

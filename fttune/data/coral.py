@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image
 
-from fttune.data.decode import encode
+from fttune.data.decode import CorruptImageError, encode
 from fttune.data.layout import FileSource, Listing, check_choice, check_count, home, read_list
 from fttune.data.readers import ImageRef, Pool
 from fttune.errors import DataError
@@ -71,6 +71,8 @@ class Coral(FileSource):
         row, column = map(int, place.split(","))
         with self._lock:  # the threads of a decoder want the same photograph at once
             photo = self._decoded(name)
+        if row > photo.shape[0] or column > photo.shape[1]:  # counted from 0 or from 1: nowhere is it said
+            raise CorruptImageError(f"the point lies outside the photograph, {photo.shape[0]} x {photo.shape[1]}")
         return encode(Image.fromarray(_cut(photo, row, column, self._patch)))
 
     def file_of(self, ref: ImageRef) -> Path:

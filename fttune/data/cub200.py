@@ -30,7 +30,12 @@ class Cub200(FileSource):
 
     def _refs(self, labels: dict[str, int]) -> Iterator[ImageRef]:
         classes, splits = dict(self._pairs("image_class_labels.txt")), dict(self._pairs("train_test_split.txt"))
-        for number, name in self._pairs("images.txt"):
+        images = dict(self._pairs("images.txt"))
+        if lost := (classes.keys() | splits.keys()) - images.keys():
+            raise DataError(
+                f"{self._lists / 'images.txt'}: has no image {min(lost, key=int)}, which the other lists have"
+            )
+        for number, name in images.items():
             place = f"{self._lists / 'images.txt'}, image {number}"
             if classes.get(number) not in labels or splits.get(number) not in _POOLS:
                 raise DataError(f"{place}: must have a class and a side of the split (1 or 0) in the other lists")

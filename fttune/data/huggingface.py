@@ -4,6 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttune.data.decode import CorruptImageError
 from fttune.data.readers import ImageRef, Pool
 from fttune.errors import AbsentDataError, DataError, unknown
 from fttune.trial import digest
@@ -11,6 +12,7 @@ from fttune.trial import digest
 if TYPE_CHECKING:
     from datasets import Dataset
 
+_UNLABELLED = (None, -1)  # how a set says that an example has no label
 _POOLS: dict[str, Pool] = {"train": "train", "validation": "train", "valid": "train", "val": "train", "test": "test"}
 
 
@@ -18,7 +20,8 @@ class HuggingFaceSet:
     """One image of each example; the split `test` is the official test set, the other known splits may be trained on.
 
     `image` and `label` name the columns; unless given, they are the one of images and the one of class labels. A set
-    with one split alone has no official test set. `config` chooses among the configurations of a set.
+    with one split alone has no official test set, and a split without labels does not count. `config` chooses among
+    the configurations of a set.
     """
 
     def __init__(
@@ -26,10 +29,11 @@ class HuggingFaceSet:
     ) -> None:
         self._name = name
         splits = _load(name, config)
-        self._alone = len(splits) == 1
         first = next(iter(splits.values()))
         self._image = _column(name, first, image, "Image", "image")
         self._label = _column(name, first, label, "ClassLabel", "label")
+        splits = {split: part for split, part in splits.items() if self._is_labelled(split, part)}
+        self._alone = len(splits) == 1
         self._parts = {split: self._encoded(part) for split, part in splits.items() if self._alone or split in _POOLS}
         if not self._parts:
             raise DataError(f"hf:{name} must have a split of {', '.join(_POOLS)}, but has {', '.join(splits)}")
@@ -69,7 +73,19 @@ class HuggingFaceSet:
     def read(self, ref: ImageRef) -> bytes:
         split, row = ref.key.split("/")
         value = self._parts[split][int(row)][self._image]
+        if value is None:
+            raise CorruptImageError("no image")
         return value["bytes"] or Path(value["path"]).read_bytes()
+
+    def _is_labelled(self, split: str, part: "Dataset") -> bool:
+        """Whether a split has labels, as test sets of contests have not; DataError for one with gaps."""
+        labels = part[self._label] if self._label in part.features else []
+        without = [row for row, label in enumerate(labels) if label in _UNLABELLED]
+        if without and len(without) < len(labels):
+            raise DataError(
+                f"hf:{self._name}: every example must have a {self._label}, but row {without[0]} of {split} has none"
+            )
+        return len(labels) > 0 and not without
 
     def _encoded(self, part: "Dataset") -> "Dataset":
         """The split with its images as they were encoded: decoding is the store's."""

@@ -46,7 +46,10 @@ class ImageNet(FileSource):
         folder = self.path / "val"
         if not folder.is_dir():
             raise DataError(f"{folder} must hold ILSVRC2012's validation images, the test set here, but does not exist")
-        in_folders = bool(subfolders(folder))
+        of_val = {path.name for path in subfolders(folder)}
+        in_folders = bool(of_val)
+        if in_folders and (apart := of_val ^ set(names)):
+            raise DataError(f"{self.path}: train and val must hold the same classes, but only one holds {min(apart)}")
         listed = self._in_folders(folder, labels) if in_folders else self._flat(folder, names)
         for path, name in listed:
             if name in labels:
@@ -84,6 +87,7 @@ def _wordnet_ids(path: Path, names: Sequence[str]) -> dict[str, str]:
         leaves = [(str(row["ILSVRC2012_ID"]), str(row["WNID"])) for row in synsets if row["num_children"] == 0]
     except Exception as error:  # scipy's reader fails in many ways on what is no such file
         raise DataError(f"{path}: not the class table of the ILSVRC2012 devkit: {error}") from None
-    if missing := set(names) - {name for _, name in leaves}:
-        raise DataError(f"{path}: has no class {min(missing)}, which train holds")
+    # The halves are drawn by the places of the classes: with one folder less they would be others.
+    if apart := set(names) ^ {name for _, name in leaves}:
+        raise DataError(f"{path}: train must hold the classes of this table, but only one of them has {min(apart)}")
     return dict(leaves)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fttune.data.layout import FileSource, Listing, home, inside, read_list
 from fttune.data.readers import ImageRef, Pool
+from fttune.errors import DataError
 
 LISTS: dict[Pool, str] = {"train": "TrainImages.txt", "test": "TestImages.txt"}
 
@@ -17,8 +18,14 @@ class Mit67(FileSource):
         super().__init__(folder / "Images")
 
     def listing(self) -> Listing:
-        listed: list[tuple[Pool, str]] = [(pool, key) for pool, name in LISTS.items() for key in self._keys(name)]
-        classes = tuple(sorted({key.partition("/")[0] for _, key in listed}))
+        of_list: dict[Pool, list[str]] = {pool: list(self._keys(name)) for pool, name in LISTS.items()}
+        if both := set(of_list["train"]) & set(of_list["test"]):
+            raise DataError(f"{self.path.parent}: an image must be on one list, but {min(both)} is on both")
+        rooms, tested = ({key.partition("/")[0] for key in of_list[pool]} for pool in LISTS)
+        if apart := rooms ^ tested:
+            raise DataError(f"{self.path.parent}: a class must be on both lists, but '{min(apart)}' is on one alone")
+        listed: list[tuple[Pool, str]] = [(pool, key) for pool, keys in of_list.items() for key in keys]
+        classes = tuple(sorted(rooms))
         labels = {name: label for label, name in enumerate(classes)}
         refs = (ImageRef(key=key, label=labels[key.partition("/")[0]], pool=pool) for pool, key in listed)
         return classes, refs

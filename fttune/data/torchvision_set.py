@@ -24,6 +24,7 @@ _PARTS: dict[str, dict[Pool, list[dict[str, Any]]]] = {
     "EMNIST": {"train": [{"train": True}], "test": [{"train": False}]},
     "FGVCAircraft": {"train": [{"split": "trainval"}], "test": [{"split": "test"}]},
     "Flowers102": {"train": [{"split": "train"}, {"split": "val"}], "test": [{"split": "test"}]},
+    "ImageNet": {"train": [{"split": "train"}], "test": [{"split": "val"}]},
     "Imagenette": {"train": [{"split": "train"}], "test": [{"split": "val"}]},
     "LFWPeople": {"train": [{"split": "train"}], "test": [{"split": "test"}]},
     "OxfordIIITPet": {"train": [{"split": "trainval"}], "test": [{"split": "test"}]},
@@ -58,8 +59,13 @@ class TorchvisionSet:
     def _classes(self) -> tuple[str, ...]:
         first = next(part for parts in self._parts.values() for part in parts)
         named = next((vars(first)[name] for name in _NAMES if vars(first).get(name)), None)
-        count = 1 + max(label for part in self._parts.values() for one in part for label in _labels(self._name, one))
+        count = 1 + max(label for labels in self._labels.values() for one in labels for label in one)
         return tuple(map(str, named if named and len(named) >= count else range(count)))
+
+    @cached_property
+    def _labels(self) -> dict[Pool, list[list[int]]]:
+        """Of each image of each part; to find them may mean to open every image, which is done once."""
+        return {pool: [_labels(self._name, part) for part in parts] for pool, parts in self._parts.items()}
 
     @property
     def images(self) -> tuple[ImageRef, ...]:
@@ -69,9 +75,9 @@ class TorchvisionSet:
     def _images(self) -> tuple[ImageRef, ...]:
         refs = (
             ImageRef(key=f"{pool}/{number}/{index:08}", label=label, pool=pool)
-            for pool, parts in self._parts.items()
-            for number, part in enumerate(parts)
-            for index, label in enumerate(_labels(self._name, part))
+            for pool, parts in self._labels.items()
+            for number, labels in enumerate(parts)
+            for index, label in enumerate(labels)
         )
         return tuple(sorted(refs, key=lambda ref: ref.key))
 
@@ -92,8 +98,8 @@ class TorchvisionSet:
     def _open(self, pool: Pool) -> Iterator[VisionDataset]:
         for words in _pools(self._name, self._options)[pool]:
             try:
-                yield _made(self._name, self._root, **(words | self._options))
-            except RuntimeError as error:
+                yield _made(self._name, self._root, **(_staying(self._name) | words | self._options))
+            except (OSError, RuntimeError) as error:
                 reason = " ".join(str(error).split())
                 raise AbsentDataError(
                     f"torchvision:{self._name} under {self._root}: {reason[:150]};"
@@ -137,10 +143,17 @@ def _parameters(name: str) -> set[str]:
     return set(inspect.signature(vars(torchvision_datasets)[name].__init__).parameters)
 
 
+def _staying(name: str) -> dict[str, Any]:
+    """What keeps a set from fetching itself: a few do unless told otherwise."""
+    return {"download": False} if "download" in _parameters(name) else {}
+
+
 def _made(name: str, root: Path, **words: Any) -> VisionDataset:
     places = {"root": str(root)} if "root" in _parameters(name) else {}
     try:
         return vars(torchvision_datasets)[name](**places, **words)
+    except ModuleNotFoundError as error:
+        raise DataError(f"torchvision:{name} needs the package {error.name}") from None
     except (TypeError, ValueError) as error:
         raise DataError(
             f"torchvision:{name} does not take these options: {' '.join(str(error).split())[:150]}"
