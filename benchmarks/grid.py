@@ -63,8 +63,12 @@ def run_plain(grid: dict[str, Any], scratch: Path, environment: Mapping[str, str
     (scratch / "grid.json").write_text(json.dumps(grid))
     words = [sys.executable, str(Path(__file__).with_name("plain.py")), "grid.json", str(scratch / "results.json")]
     start = perf_counter()
-    quiet = subprocess.DEVNULL
-    subprocess.run(words, cwd=scratch, env={**os.environ, **environment}, check=True, stdout=quiet, stderr=quiet)
+    with (scratch / "log").open("w") as log:
+        done = subprocess.run(
+            words, cwd=scratch, env={**os.environ, **environment}, stdout=log, stderr=log, check=False
+        )
+    if done.returncode:
+        raise SystemExit((scratch / "log").read_text()[-3000:])
     return perf_counter() - start, json.loads((scratch / "results.json").read_text())
 
 
@@ -130,7 +134,9 @@ def main() -> None:
             "report_every": options.report_every,
         }
         ours, rows, idle = run_fttune(options, scratch / "fttune")
+        print(f"fttune {ours:.0f} s", file=sys.stderr)
         allocated, tuned_rows = run_plain(grid, scratch / "allocated", ALLOCATOR)
+        print(f"plain with the allocator settings {allocated:.0f} s", file=sys.stderr)
         plain, plain_rows = run_plain(grid, scratch / "plain", {})
     print(f"| | fttune | plain | plain, allocator | plain / fttune |\n{'|---' * 5}|")
     print(f"| all {len(rows)} trials, wall | {ours:.0f} s | {plain:.0f} s | {allocated:.0f} s | {plain / ours:.2f} |")

@@ -151,7 +151,7 @@ def prepare(
 ) -> None:
     """Check a dataset's layout, count it, and decode it into the store; goes on where it was interrupted."""
     from fttune.data.catalog import locate
-    from fttune.inventory import download, found, prepared, remarks
+    from fttune.inventory import download, found, prepared, remarks, summary
     from fttune.terminal import print_facts, say
     from fttune.tree import read_options
 
@@ -160,6 +160,7 @@ def prepare(
         download(locate(target, root=root, options=options), root)
     row = locate(target, root=root, options=options)
     facts = found(row, row.source())
+    say(summary(facts))
     for line in remarks(facts):
         say(f"{row.name}: {line}")
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fttune.data.classes import sizes, too_small
+from fttune.data.classes import Part, sizes, too_small
 from fttune.data.dataset import ROOT, Dataset
 from fttune.data.readers import Source
 from fttune.data.store import ImageStore
@@ -39,6 +39,7 @@ def found(row: Dataset, source: Source) -> Row:
         "classes": len(source.classes),
         "classes expected": row.classes or None,
         "images": len(source.images),
+        "images on disk": len(_whole(source).images),
         "official test images": len(official) or None,
         "smallest class": source.classes[least],
         "its images": int(own[least]),
@@ -46,6 +47,21 @@ def found(row: Dataset, source: Source) -> Row:
         "left out as too small": list(too_small(source)),
         "overlap": row.overlap or None,
     }
+
+
+def _whole(source: Source) -> Source:
+    """What a part was taken of."""
+    while isinstance(source, Part):
+        source = source.whole
+    return source
+
+
+def summary(facts: Row) -> str:
+    """One line, before anything is decoded."""
+    return (
+        f"{facts['dataset']}: {facts['classes']} classes, {facts['images']:,} of {facts['images on disk']:,} images"
+        f" on disk, {facts['its images']:,} in the smallest class ({facts['smallest class']})"
+    )
 
 
 def remarks(facts: Row) -> list[str]:

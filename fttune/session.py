@@ -74,14 +74,14 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     }
     if as_json:
         return print_json({"sweep": sweep.name, **facts})
-    say(_line(sweep, whole, chosen))
+    say(_line(sweep, whole, chosen, "would start"))
     if ground.undecoded:
         say(f"not prepared on this machine, so counted as to run: {', '.join(row.name for row in ground.undecoded)}")
         say(f"decoding them will take {facts['store_bytes'] / 1e6:,.0f} MB in the store")
     for line in (*ground.absent, *map(str, caching.choose(model, chosen, sweep.resources.cache_gb * 1e9))):
         say(line)
     if chosen:
-        say(f"training shows at most {facts['training_images'] / 1e6:.3g} million images of {_sides(chosen)} px")
+        say(f"training shows at most {facts['training_images']:,} images of {_sides(chosen)} px")
     if facts["gpu_hours"]:
         say(f"about {facts['gpu_hours']:.2g} GPU-hours")
     left = facts["seconds"]
@@ -256,8 +256,8 @@ def _counts(plan: Plan, chosen: Sequence[Trial]) -> dict[str, int]:
     return counts | {"to_run": len(plan.to_run), "chosen": len(chosen)}
 
 
-def _line(sweep: Sweep, plan: Plan, chosen: Sequence[Trial]) -> str:
+def _line(sweep: Sweep, plan: Plan, chosen: Sequence[Trial], verb: str = "starting") -> str:
     counts = f"{plan.total} trials: {len(plan.done)} done, {len(plan.failed)} failed, {len(plan.to_run)} to run"
     if not chosen:
         return f"{sweep.name}: {counts}; nothing to start"
-    return f"{sweep.name}: {counts}; starting {len(chosen)}"
+    return f"{sweep.name}: {counts}; {verb} {len(chosen)}"

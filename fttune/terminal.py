@@ -51,14 +51,20 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+_MANY = 10_000  # images from which decoding is long enough to be told of
+
+
 class Decoding:
-    """Shows images being decoded, one bar for each dataset; silent where stderr is no terminal."""
+    """Shows images being decoded: a bar for each dataset, or a line for each tenth where stderr is no terminal."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
+        self._console = Console(stderr=True, highlight=False)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._progress = Progress(
+            *columns, console=self._console, disable=not self._console.is_terminal, transient=True
+        )
         self._tasks: dict[str, TaskID] = {}
+        self._tenths: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -73,6 +79,10 @@ class Decoding:
         if dataset not in self._tasks:
             self._tasks[dataset] = self._progress.add_task(f"decoding {dataset}", total=total)
         self._progress.update(self._tasks[dataset], completed=done)
+        tenth = 10 * done // max(1, total)
+        if not self._console.is_terminal and total >= _MANY and tenth > self._tenths.get(dataset, 0):
+            self._console.print(f"decoding {dataset}: {done:,} of {total:,} images", soft_wrap=True)
+        self._tenths[dataset] = tenth
 
 
 class Stepping:

@@ -72,7 +72,10 @@ def test_corrupt_images_stop_a_sweep_unless_told_to_skip(tmp_path: Path) -> None
     sweep = write_sweep(tmp_path)
     (tmp_path / "photos" / "c0" / "bad.png").write_bytes(b"no image")
     assert "1 corrupt image: c0/bad.png" in refused("run", sweep)
-    assert "1 corrupt image: c0/bad.png" in refused("prepare", tmp_path / "photos")
+    done = fttune("prepare", tmp_path / "photos")
+    found, error = done.stderr.splitlines()
+    assert (done.returncode, found[:19]) == (2, "photos: 3 classes, ")
+    assert error.startswith("error: dataset 'photos' has 1 corrupt image: c0/bad.png; ")
     assert told("prepare", tmp_path / "photos", "--skip-corrupt")["left out as corrupt"] == 1
 
 
@@ -217,7 +220,10 @@ def test_a_download_is_held_against_the_catalog_before_it_is_decoded(tmp_path: P
         9,
     )
     assert (facts["its images"], facts["images needed"], facts["decoded images"]) == (5, 29, 24)
-    assert "cub200: 3 classes are used, the catalog expects 200" in done.stderr
+    assert facts["images on disk"] == 24
+    first, second, *_ = done.stderr.splitlines()
+    assert first == "cub200: 3 classes, 24 of 24 images on disk, 5 in the smallest class (Black_footed_Albatross)"
+    assert second == "cub200: 3 classes are used, the catalog expects 200"
     assert "some of its images are in ImageNet" in done.stderr
 
 

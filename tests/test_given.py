@@ -14,6 +14,7 @@ from torchvision.datasets import FakeData
 from fttune.data.dataset import Dataset
 from fttune.data.decode import decode
 from fttune.data.given import given
+from fttune.data.parquet import ParquetSet
 from fttune.data.store import build
 from fttune.errors import AbsentDataError, DataError
 
@@ -133,6 +134,15 @@ def test_a_parquet_file_is_a_dataset(tmp_path: Path) -> None:
     assert [ref.label for ref in source.images[:4]] == [1, 0, 2, 1]
     for number in (29, 0, 13, 14, 6, 7):  # on either side of the edges of row groups
         assert source.read(source.images[number]) == png((number * 5, 0, 255 - number))
+
+
+@pytest.mark.parametrize("group", [7, 100, 1000])
+def test_the_rows_of_a_parquet_file_are_read_in_any_order(tmp_path: Path, group: int) -> None:
+    table = pa.table({"image": [b"%d" % row for row in range(1000)], "label": [0, 1] * 500})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=group)
+    source = ParquetSet(tmp_path / "a.parquet")
+    order = [*range(0, 1000, 3), 999, 0, 500, *range(640, 500, -1), *range(1000)]
+    assert [source.read(source.images[row]) for row in order] == [b"%d" % row for row in order]
 
 
 def test_parquet_as_hugging_face_writes_it_has_structs_and_splits(tmp_path: Path) -> None:

@@ -243,14 +243,19 @@ def test_natural_and_man_made_classes_are_449_and_551(root: Path) -> None:
 
 
 class Listed:
-    """Images that are only names of classes."""
+    """Images that are only names of classes; one with a mark, and all of `t`, are official test images."""
 
     def __init__(self, names: list[str]) -> None:
         from fttune.data.readers import ImageRef
 
-        self.classes = tuple(sorted(set(names)))
+        told = [name.rstrip("!") for name in names]
+        self.classes = tuple(sorted(set(told)))
         self.images = tuple(
-            ImageRef(key=f"{number:06}", label=self.classes.index(name), pool="test" if name == "t" else "any")
+            ImageRef(
+                key=f"{number:06}",
+                label=self.classes.index(told[number]),
+                pool="test" if name == "t" or name.endswith("!") else "any",
+            )
             for number, name in enumerate(names)
         )
 
@@ -271,6 +276,21 @@ def test_a_cap_keeps_the_same_images_whatever_else_is_there() -> None:
 
 def test_a_cap_leaves_the_official_test_set_whole() -> None:
     assert sizes(capped(Listed(["a"] * 9 + ["t"] * 30), 5)) == [5, 30]
+
+
+def test_a_cap_leaves_of_an_official_test_set_what_is_asked_of_it() -> None:
+    part = capped(Listed(["a"] * 9 + ["a!"] * 20 + ["t"] * 30), 5, test=7)
+    assert sizes(part) == [5 + 7, 7]
+    assert sum(ref.pool == "test" for ref in part.images) == 14
+
+
+def test_a_class_is_large_enough_on_both_sides_of_an_official_test_set() -> None:
+    enough, few, untested = ["a"] * 20 + ["a!"] * 10, ["b"] * 19 + ["b!"] * 30, ["c"] * 90 + ["c!"] * 9
+    source = Listed([*enough, *few, *untested, *["d"] * 20, *["d!"] * 10])
+    part = large(source, 30, test=10)
+    assert (part.classes, part.too_small) == (("a", "d"), ("b", "c"))
+    assert large(source, 20).classes == ("a", "c", "d")
+    assert large(Listed(["a"] * 30 + ["b"] * 29 + ["c"] * 30), 30, test=10).classes == ("a", "c")
 
 
 def test_a_part_changes_with_its_whole_and_with_what_is_taken() -> None:

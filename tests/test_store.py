@@ -120,8 +120,10 @@ def test_exact_copies_are_left_out_so_that_none_is_trained_and_tested_on(photos:
 
 def test_one_image_in_two_classes_is_refused(photos: Path, root: Path) -> None:
     (photos / "c2" / "zz.png").write_bytes((photos / "c0" / "000.png").read_bytes())
-    with pytest.raises(DataError, match=r"c0/000.png and c2/zz.png are the same file"):
+    (photos / "c1" / "zz.png").write_bytes((photos / "c0" / "001.png").read_bytes())
+    with pytest.raises(DataError, match=r"the same file: c0/001.png and c1/zz.png, c0/000.png and c2/zz.png; remove"):
         built(photos, root)
+    (photos / "c1" / "zz.png").unlink()
     assert built(photos, root, corrupt="skip").copies == ("c2/zz.png",)
 
 

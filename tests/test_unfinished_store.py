@@ -173,7 +173,15 @@ def test_what_was_met_before_the_interruption_still_counts(photos: Path, root: P
     reads(photos, tmp_path / "refused", after="16")
     with pytest.raises(DataError, match=r"2 corrupt images: c0/005.png, c2/003.png"):
         build(FolderSource(photos), name="m", size=SIZE, resize="crop", root=tmp_path / "refused")
-    assert not list((tmp_path / "refused").glob("building-*"))
+
+
+def test_what_a_refusal_has_decoded_is_not_decoded_again(photos: Path, root: Path) -> None:
+    (photos / "c2" / "003.png").write_bytes(b"no image")
+    assert len(reads(photos, root)) == 36
+    assert not list(root.glob("*.arrows"))
+    assert reads(photos, root, corrupt="skip") == []
+    assert list(root.glob("*.arrows"))
+    assert not list(root.glob("building-*"))
 
 
 @pytest.fixture(scope="module")

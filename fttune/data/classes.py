@@ -54,10 +54,19 @@ def half_of(source: Source, name: str, *, seed: int = 0) -> Part:
     return Part(source, [label for label in range(count) if (label in in_a) == (name == "a")], source.images)
 
 
-def large(source: Source, minimum: int) -> Part:
-    """The classes with at least `minimum` images, all pools together (Table 1: "insufficient training data")."""
+def large(source: Source, minimum: int, test: int = 0) -> Part:
+    """The classes with at least `minimum` images (Table 1: "insufficient training data").
+
+    Of a source with a test set of its own, `test` of them must be in it and the others outside.
+    """
     check_count("min_per_class", minimum, 1)
     counts = sizes(source)
+    official = np.bincount([ref.label for ref in source.images if ref.pool == "test"], minlength=len(counts))
+    if official.any():
+        test = min(test, minimum - 1)  # something must be left to train on
+        counts = [
+            int(min(count - held + test, held + minimum - test)) for count, held in zip(counts, official, strict=True)
+        ]
     kept = [label for label, count in enumerate(counts) if count >= minimum]
     if len(kept) < 2:
         raise DataError(
@@ -73,16 +82,18 @@ def too_small(source: Source) -> tuple[str, ...]:
     return (*source.too_small, *too_small(source.whole)) if isinstance(source, Part) else ()
 
 
-def capped(source: Source, most: int) -> Part:
-    """At most `most` images of each class outside the official test set, by a hash of their keys."""
+def capped(source: Source, most: int, test: int | None = None) -> Part:
+    """At most `most` images of each class outside the official test set and `test` in it (None: all of it).
+
+    Which ones is decided by a hash of their keys.
+    """
     check_count("most_per_class", most, 1)
-    places: dict[int, list[ImageRef]] = {}
+    places: dict[tuple[int, bool], list[ImageRef]] = {}
     for ref in source.images:
-        if ref.pool != "test":
-            places.setdefault(ref.label, []).append(ref)
-    kept = {ref.key for refs in places.values() for ref in sorted(refs, key=_rank)[:most]}
-    images = (ref for ref in source.images if ref.pool == "test" or ref.key in kept)
-    return Part(source, range(len(source.classes)), images)
+        places.setdefault((ref.label, ref.pool == "test"), []).append(ref)
+    limits = {False: most, True: test}
+    kept = {ref.key for place, refs in places.items() for ref in sorted(refs, key=_rank)[: limits[place[1]]]}
+    return Part(source, range(len(source.classes)), (ref for ref in source.images if ref.key in kept))
 
 
 def sizes(source: Source) -> list[int]:

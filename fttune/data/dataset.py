@@ -74,7 +74,7 @@ def _open(row: Dataset, root: Path | None, options: Mapping[str, Any]) -> Source
     own = {name: value for name, value in options.items() if name not in PARTS}
     try:
         source = row.source(_home(row, root), **own) if row.rooted else row.source(**own)
-        return _part(source, **{name: value for name, value in options.items() if name in PARTS})
+        return _part(source, row.test, **{name: value for name, value in options.items() if name in PARTS})
     except AbsentDataError:
         raise
     except DataError as error:
@@ -93,6 +93,7 @@ def _home(row: Dataset, root: Path | None) -> Path:
 
 def _part(
     source: Source,
+    test: int | None,
     *,
     half: str | None = None,
     half_seed: int = 0,
@@ -103,5 +104,5 @@ def _part(
     if half is not None:
         source = half_of(source, half, seed=half_seed)
     if min_per_class is not None:
-        source = large(source, min_per_class)
-    return source if most_per_class is None else capped(source, most_per_class)
+        source = large(source, min_per_class, test or 0)
+    return source if most_per_class is None else capped(source, most_per_class, test)

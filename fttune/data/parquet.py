@@ -1,7 +1,7 @@
 """A Parquet file of encoded images and labels, as Hugging Face writes them: the columns `image` and `label`."""
 
-from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,20 +14,23 @@ from fttune.data.readers import ImageRef, Pool, stamp
 from fttune.errors import AbsentDataError, DataError, unknown
 from fttune.trial import digest
 
+_BUFFER = 2**20  # bytes of a column that are read at once
+_ROWS, _BATCHES = 64, 8  # rows of a batch; batches that are kept
 _POOLS: Mapping[Any, Pool] = {"train": "train", "validation": "train", "val": "train", "test": "test"}
 
 
 class ParquetSet:
     """One image of each row: bytes, or a struct with the field `bytes`; the label a number or a name.
 
-    A column `split` (train, validation, test), where there is one, is the official split. Rows are read by the row
-    groups they were written in, of which the last few are kept.
+    A column `split` (train, validation, test), where there is one, is the official split. Rows are read in order, a
+    batch at a time, whatever the size of the row groups.
     """
 
     def __init__(self, path: Path, *, image: str = "image", label: str = "label", split: str = "split") -> None:
         self._path, self._image, self._label = path, image, label
         try:
-            self._file = pq.ParquetFile(path)
+            # A column is read through a small buffer, never a whole row group at once.
+            self._file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
         except FileNotFoundError:
             raise AbsentDataError(f"no Parquet file {path}") from None
         except (OSError, pa.ArrowInvalid) as error:
@@ -37,7 +40,7 @@ class ParquetSet:
             if wanted not in names:
                 raise DataError(f"{path}: {unknown('column', wanted, names)}")
         self._split = split if split in names else None
-        self._lock, self._group = Lock(), lru_cache(maxsize=2)(self._read_group)
+        self._lock, self._window = Lock(), _Window(self._file, image)
 
     @cached_property
     def _columns(self) -> tuple[list[Any], list[Any]]:
@@ -73,23 +76,12 @@ class ParquetSet:
         return digest([str(self._path.resolve()), stamp(self._path), self._image, self._label, self._split])
 
     def read(self, ref: ImageRef) -> bytes:
-        group = int(np.searchsorted(self._starts, int(ref.key), side="right")) - 1
         with self._lock:
-            value = self._group(group)[int(ref.key) - self._starts[group]].as_py()
+            value = self._window.row(int(ref.key))
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
             raise DataError(f"{self._path}, row {int(ref.key)}: {self._image} must hold the bytes of an image")
         return content
-
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        """The first row of each row group."""
-        meta = self._file.metadata
-        sizes = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
-        return np.cumsum([0, *sizes])[:-1]
-
-    def _read_group(self, group: int) -> pa.ChunkedArray:
-        return self._file.read_row_group(group, columns=[self._image])[self._image]
 
     def _pool(self, split: Any) -> Pool:
         if self._split is None:
@@ -97,3 +89,50 @@ class ParquetSet:
         if split not in _POOLS:
             raise DataError(f"{self._path}: {unknown(f'value of the column {self._split}', str(split), _POOLS)}")
         return _POOLS[split]
+
+
+class _Window:
+    """The images of some rows around the one asked for last; made for reading nearly in order, from any row on."""
+
+    def __init__(self, file: pq.ParquetFile, column: str) -> None:
+        self._file, self._column = file, column
+        meta = file.metadata
+        self._ends = np.cumsum([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._next = 0  # the first row of the batch to come
+        self._held: dict[int, pa.Array] = {}  # by first row, in order
+
+    def row(self, number: int) -> Any:
+        held = any(self._has(start, number) for start in self._held)
+        if not held and (number < self._next or self._first(number) > self._next):
+            self._start(number)
+        while number >= self._next:
+            self._advance(number)
+        start = next(start for start in self._held if self._has(start, number))
+        return self._held[start][number - start].as_py()
+
+    def _has(self, start: int, number: int) -> bool:
+        return start <= number < start + len(self._held[start])
+
+    def _group(self, number: int) -> int:
+        return int(np.searchsorted(self._ends, number, side="right"))
+
+    def _first(self, number: int) -> int:
+        """The first row of a row's group."""
+        return int(self._ends[group - 1]) if (group := self._group(number)) else 0
+
+    def _start(self, number: int) -> None:
+        """Read from the row group of a row on."""
+        groups = list(range(self._group(number), len(self._ends)))
+        self._batches = self._file.iter_batches(_ROWS, row_groups=groups, columns=[self._column])
+        self._next, self._held = self._first(number), {}
+
+    def _advance(self, number: int) -> None:
+        batch = next(self._batches, None)
+        if batch is None:
+            return self._start(number)
+        self._held[self._next] = batch.column(0)
+        self._next += len(batch)
+        while len(self._held) > _BATCHES:
+            del self._held[next(iter(self._held))]
+        return None

@@ -6,30 +6,28 @@ index remembers the digest of a source by its fingerprint, so that an unchanged 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from fttune.data.census import Census, Corrupt
 from fttune.data.decode import CorruptImageError, decode
-from fttune.data.journal import Note, Partial
+from fttune.data.journal import Partial
 from fttune.data.readers import ImageRef, Source
-from fttune.errors import DataError, StoreError
+from fttune.errors import StoreError
 from fttune.files import locked, replacing, writing
 from fttune.runtime import cores
 from fttune.trial import Resize
 from fttune.trial import digest as digest_of
 
-Corrupt = Literal["refuse", "skip"]
 Progress = Callable[[int, int], None]  # images done, images in all
 
 _CHUNK = 256  # images decoded and written at once
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # of Arrow's streaming format
-_NAMED = 3  # corrupt images named in an error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,27 +70,23 @@ def build(
 ) -> ImageStore:
     """The store of a source: opened if it is there and the source unchanged, decoded otherwise.
 
-    Processes that ask at once do the work once; what a killed one has decoded is not decoded again. Raises DataError
-    for corrupt images (unless skipped), for an image that stands in two classes, and where `root` cannot be written;
-    StoreError where there is no room.
+    Processes that ask at once do the work once; what a killed or a refused one has decoded is not decoded again. Raises
+    DataError once all is decoded for corrupt images and images that stand in two classes (unless skipped), and where
+    `root` cannot be written; StoreError where there is no room.
     """
     entry = _entry(source, corrupt)
     # The stem is the dataset's, not its content's: what was decoded of a source that has changed since is dropped.
-    stem = root / f"building-{digest_of([name, size, resize, corrupt])[:16]}"
+    stem = root / f"building-{digest_of([name, size, resize])[:16]}"
     with writing(root), locked(root / f"{entry}-{size}-{resize}"), locked(stem):
-        terms = {"entry": entry, "size": size, "resize": resize, "chunk": _CHUNK}
+        terms = {"source": source.fingerprint(), "size": size, "resize": resize, "chunk": _CHUNK}
         with Partial(stem, terms=terms, head=_schema(size).serialize().to_pybytes()) as partial:
             found = find_built(source, size=size, resize=resize, root=root, corrupt=corrupt)
             if found is not None:
                 partial.remove_ours()  # of a process killed at its last step, or under a name given up since
                 return found
-            census = _Census(source=source)
-            try:
-                _decode_all(census, partial, size, resize, corrupt, progress)
-                _check(census, name, corrupt)
-            except DataError:
-                partial.remove()
-                raise
+            census = Census(source=source)
+            _decode_all(census, partial, size, resize, progress)
+            census.check(name, corrupt)
             content = _publish(census, partial, root, entry, size, resize, dropped)
     return open_store(root=root, digest=content, size=size, resize=resize)
 
@@ -161,74 +155,7 @@ def _view(chunk: pa.FixedSizeBinaryArray, size: int) -> np.ndarray:
     return values.reshape(len(chunk), size, size, 3)
 
 
-@dataclass(kw_only=True, slots=True)
-class _Census:
-    """What was met while decoding."""
-
-    source: Source
-    skipped: list[str] = field(default_factory=list)
-    copies: list[str] = field(default_factory=list)
-    kept: list[tuple[str, int, str, str]] = field(default_factory=list)  # key, label, pool, SHA-256 of the bytes
-    seen: dict[str, ImageRef] = field(default_factory=dict)  # by SHA-256
-
-    def admit(self, ref: ImageRef, sha: str, corrupt: Corrupt) -> bool:
-        """Whether an image enters the store: an exact copy would put a training image into the test set."""
-        first = self.seen.setdefault(sha, ref)
-        if first is ref:
-            self.kept.append((ref.key, ref.label, ref.pool, sha))
-            return True
-        if first.label != ref.label and corrupt == "refuse":
-            raise DataError(
-                f"an image must stand in one class, but {first.key} and {ref.key} are the same file; "
-                "remove one, or set data.corrupt: skip to keep the first"
-            )
-        self.copies.append(ref.key)
-        return False
-
-    def take(
-        self, chunk: Iterable[tuple[ImageRef, tuple[str, np.ndarray | None]]], corrupt: Corrupt
-    ) -> tuple[list[ImageRef], list[np.ndarray], Note]:
-        """The images of a chunk that enter the store, and what to note of it."""
-        before = {name: len(values) for name, values in self._lists.items()}
-        rows: list[ImageRef] = []
-        images: list[np.ndarray] = []
-        count = 0
-        for ref, (sha, image) in chunk:
-            count += 1
-            if image is None:
-                self.skipped.append(ref.key)
-            elif self.admit(ref, sha, corrupt):
-                rows.append(ref)
-                images.append(image)
-        return rows, images, {"images": count} | {name: values[before[name] :] for name, values in self._lists.items()}
-
-    def recall(self, note: Note) -> int:
-        """Take over what an earlier process noted of a chunk; the images of the source that it went through."""
-        self.skipped += note["skipped"]
-        self.copies += note["copies"]
-        for key, label, pool, sha in note["kept"]:
-            self.kept.append((key, label, pool, sha))
-            self.seen[sha] = ImageRef(key=key, label=label, pool=pool)
-        return note["images"]
-
-    @property
-    def _lists(self) -> dict[str, list[Any]]:
-        return {"skipped": self.skipped, "copies": self.copies, "kept": self.kept}
-
-    @property
-    def facts(self) -> dict[str, object]:
-        content = {"classes": self.source.classes, "images": sorted(self.kept)}
-        return {
-            "digest": digest_of(content),
-            "classes": self.source.classes,
-            "skipped": self.skipped,
-            "copies": self.copies,
-        }
-
-
-def _decode_all(
-    census: _Census, partial: Partial, size: int, resize: Resize, corrupt: Corrupt, progress: Progress | None
-) -> None:
+def _decode_all(census: Census, partial: Partial, size: int, resize: Resize, progress: Progress | None) -> None:
     """Append what is not decoded yet, chunk by chunk, in the order of the source."""
     refs = census.source.images
     done = sum(map(census.recall, partial.take_up()))
@@ -238,7 +165,7 @@ def _decode_all(
         for start in range(done, len(refs), _CHUNK):
             chunk = refs[start : start + _CHUNK]
             read = pool.map(lambda ref: _read(census.source, ref, size, resize), chunk)
-            rows, images, note = census.take(zip(chunk, read, strict=True), corrupt)
+            rows, images, note = census.take(zip(chunk, read, strict=True))
             partial.append(_serialised(rows, images, size) if rows else b"", note)
             del images  # not beside those of the next chunk
             if progress:
@@ -246,7 +173,7 @@ def _decode_all(
 
 
 def _publish(
-    census: _Census, partial: Partial, root: Path, entry: str, size: int, resize: Resize, dropped: Sequence[str]
+    census: Census, partial: Partial, root: Path, entry: str, size: int, resize: Resize, dropped: Sequence[str]
 ) -> str:
     """Make what was decoded the store, its facts and its place in the index first; the digest."""
     facts = census.facts | {"dropped": list(dropped)}
@@ -256,18 +183,6 @@ def _publish(
             temporary.write_text(json.dumps(content))
     partial.finish(_END_OF_STREAM, path)
     return str(facts["digest"])
-
-
-def _check(census: _Census, name: str, corrupt: Corrupt) -> None:
-    if census.skipped and corrupt == "refuse":
-        count, named = len(census.skipped), ", ".join(census.skipped[:_NAMED])
-        more = f" and {count - _NAMED} more" if count > _NAMED else ""
-        raise DataError(
-            f"dataset '{name}' has {count} corrupt image{'s' * (count > 1)}: {named}{more}; "
-            "mend or remove them, or set data.corrupt: skip to leave them out"
-        )
-    if not census.kept:
-        raise DataError(f"dataset '{name}' holds no image that can be decoded")
 
 
 def _read(source: Source, ref: ImageRef, size: int, resize: Resize) -> tuple[str, np.ndarray | None]:
