@@ -22,10 +22,6 @@ class Layer:
     kept: bool
     why: str  # in words
 
-    def __str__(self) -> str:
-        does = "kept" if self.kept else "computed at each step"
-        return f"{self.backbone} on {self.dataset}, {self.depth} frozen: {does} ({self.bytes / 1e9:.2g} GB; {self.why})"
-
 
 def choose(model: CostModel, trials: Sequence[Trial], room: float) -> list[Layer]:
     """For each layer that cached trials stand on and whose costs are known, whether it is kept in `room` bytes.
@@ -54,6 +50,19 @@ def choose(model: CostModel, trials: Sequence[Trial], room: float) -> list[Layer
             )
         )
     return chosen
+
+
+def told(layers: Sequence[Layer]) -> list[str]:
+    """In words: what is kept, all in all, and each layer that is not."""
+    kept = [layer for layer in layers if layer.kept]
+    size, saves = sum(layer.bytes for layer in kept) / 1e9, sum(layer.saves for layer in kept)
+    lines = [f"outputs of frozen layers take {size:.2g} GB and save about {saves:,.0f} s of slots"] if kept else []
+    return lines + [
+        f"not kept, but computed at each step: {layer.backbone} on {layer.dataset}, {layer.depth} frozen layers"
+        f" ({layer.bytes / 1e9:.2g} GB): {layer.why}"
+        for layer in layers
+        if not layer.kept
+    ]
 
 
 def without(bundles: Iterable[Bundle], layers: Sequence[Layer]) -> list[Bundle]:

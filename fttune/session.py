@@ -63,12 +63,13 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     model = cost_model(sweep, ground, runtime, records)
     whole = pending(ground.trials, records, price(model, ground.trials))
     chosen = choose(whole, choice)
+    layers = caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)
     facts = {
         **_counts(whole, chosen),
         "not_prepared": [row.name for row in ground.undecoded],
         "absent_weights": list(ground.absent),
         "store_bytes": room(ground),
-        "cache": [asdict(layer) for layer in caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)],
+        "cache": [asdict(layer) for layer in layers],
         "training_images": sum(trial.hparams.steps * trial.hparams.batch_size for trial in chosen),
         **asdict(estimate(sweep, chosen, whole, records, model)),
     }
@@ -78,7 +79,7 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     if ground.undecoded:
         say(f"not prepared on this machine, so counted as to run: {', '.join(row.name for row in ground.undecoded)}")
         say(f"decoding them will take {facts['store_bytes'] / 1e6:,.0f} MB in the store")
-    for line in (*ground.absent, *map(str, caching.choose(model, chosen, sweep.resources.cache_gb * 1e9))):
+    for line in (*ground.remarks, *ground.absent, *caching.told(layers)):
         say(line)
     if chosen:
         say(f"training shows at most {facts['training_images']:,} images of {_sides(chosen)} px")
@@ -98,6 +99,8 @@ def run_sweep(sweep: Sweep, choice: Choice, call: Call) -> int:
     with alone(sweep):
         with Decoding() as progress:
             ground = prepare(sweep, runtime, progress)
+        for line in ground.remarks:
+            say(line)
         with Writer(tracker, state_file(sweep, ".spool"), sweep.name) as writer:
             records = tracker.records()
             model = cost_model(sweep, ground, runtime, records)

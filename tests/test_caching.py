@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_cost import MODEL
 
 from fttune.bundle import bundle
-from fttune.caching import choose, without
+from fttune.caching import choose, told, without
 from fttune.cost import CostModel
 from values import HPARAMS, make_trial
 
@@ -24,6 +24,8 @@ def test_long_trainings_keep_every_layer() -> None:
     assert {layer.depth: layer.bytes for layer in layers} == BYTES
     assert all(layer.kept for layer in layers)
     assert [job.depths for job in without(bundle(TRIALS), layers)] == [(1, 2, 3)] * 5
+    assert told(layers)[0].startswith("outputs of frozen layers take 0.00015 GB and save about ")
+    assert len(told(layers)) == 1
 
 
 @given(st.integers(0, 200_000))
@@ -41,7 +43,9 @@ def test_a_short_training_on_many_views_does_not_pay_for_them() -> None:
     (layer,) = choose(MODEL, [trial], 1e9)
     assert (layer.kept, layer.why) == (False, "recomputing is as cheap")
     assert [job.depths for job in without(bundle([trial]), [layer])] == [()]
-    assert "computed at each step" in str(layer)
+    assert told([layer]) == [
+        "not kept, but computed at each step: tiny on digits, 3 frozen layers (0.00065 GB): recomputing is as cheap"
+    ]
 
 
 def test_what_is_not_known_is_kept() -> None:

@@ -227,6 +227,14 @@ def test_a_download_is_held_against_the_catalog_before_it_is_decoded(tmp_path: P
     assert "some of its images are in ImageNet" in done.stderr
 
 
+def test_a_sweep_says_when_a_download_is_not_whole(tmp_path: Path) -> None:
+    cub200(tmp_path)
+    grid = "{datasets: {cub200: [2]}, backbones: [tiny], random_top: [1]}"
+    (tmp_path / "birds.yaml").write_text(f"name: birds\ngrid: {grid}\ntrain: {{image_size: 32}}\n")
+    done = fttune("plan", tmp_path / "birds.yaml", f"data.root={tmp_path}")
+    assert "cub200: 3 classes are used, the catalog expects 200" in done.stderr.splitlines()
+
+
 def test_options_choose_a_part_of_a_dataset(tmp_path: Path) -> None:
     make_folder(tmp_path / "photos", classes=4, images=9)
     facts = told("prepare", tmp_path / "photos", "--option", "half=a", "--option", "most_per_class=5")

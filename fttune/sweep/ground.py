@@ -53,6 +53,16 @@ class Ground:
         """Whether every trial has its id; it has none where images are not decoded or weights are not here."""
         return not self.unprepared and not self.absent
 
+    @property
+    def remarks(self) -> list[str]:
+        """A line for each dataset that has other classes than the catalog expects."""
+        found = {name: (self.facts.datasets[name].classes, row.classes) for name, row in self.rows.items()}
+        return [
+            f"{name}: {classes} classes are used, the catalog expects {expected}"
+            for name, (classes, expected) in found.items()
+            if classes and expected and classes != expected
+        ]
+
     def distances(self) -> tuple[list[DistanceJob], list[str]]:
         """The measurements this sweep needs, and a line for each that cannot be made."""
         jobs, missing = [], []
