@@ -92,6 +92,9 @@ def status(sweep_file: SweepFile, overrides: Overrides = None, as_json: AsJson =
 def report(
     sweep_file: SweepFile,
     overrides: Overrides = None,
+    others: Annotated[
+        list[Path] | None, typer.Option("--with", metavar="SWEEP.yaml", help="Another sweep in the same tables.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; runs/NAME unless given.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -99,7 +102,8 @@ def report(
     from fttune.config import load_sweep
     from fttune.session import make_report
 
-    make_report(load_sweep(sweep_file, overrides or ()), out=out, as_json=as_json)
+    beside = [load_sweep(path) for path in others or ()]
+    make_report(load_sweep(sweep_file, overrides or ()), out=out, as_json=as_json, others=beside)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from fttune.bundle import bundle
 from fttune.config import Sweep
 from fttune.cost import CostModel, longest_first, price
 from fttune.plan import Plan, pending
-from fttune.record import RunRecord
+from fttune.record import DistanceRecord, RunRecord
 from fttune.runtime import Runtime
 from fttune.sweep.driver import (
     Choice,
@@ -146,14 +146,15 @@ def show_status(sweep: Sweep, *, as_json: bool) -> None:
     return None
 
 
-def make_report(sweep: Sweep, *, out: Path | None, as_json: bool) -> None:
-    """Regenerate the report from the logged runs and attach it to the sweep's run."""
-    ground, tracker = survey(sweep, machine(sweep)), open_tracker(sweep)
-    if not ground.whole:
-        missing = ", ".join(ground.unprepared) or "the weights"
-        say(f"not prepared on this machine: {missing}; taking every run logged for this sweep")
-    report, folder = _report(sweep, ground, tracker, out)
-    _print_report(sweep, tracker, report, folder, as_json=as_json, code=DONE)
+def make_report(sweep: Sweep, *, out: Path | None, as_json: bool, others: Sequence[Sweep] = ()) -> None:
+    """Regenerate the report from the logged runs of a sweep, and of others with it; attach it to the sweep's run."""
+    parts = [(one, survey(one, machine(one)), open_tracker(one)) for one in (sweep, *others)]
+    for one, ground, _ in parts:
+        if not ground.whole:
+            missing = ", ".join(ground.unprepared) or "the weights"
+            say(f"not prepared on this machine: {missing}; taking every run logged for sweep {one.name}")
+    report, folder = _report(parts, out)
+    _print_report(sweep, parts[0][2], report, folder, as_json=as_json, code=DONE)
 
 
 def _work(
@@ -201,29 +202,41 @@ def _verdict(sweep: Sweep, ground: Ground, tracker: Tracker, outcome: "Outcome",
         say(f"to run the failed trials again: {call.again('--retry-failed')}")
     if not whole.done:
         return code
-    report, folder = _report(sweep, ground, tracker, call.out)
+    report, folder = _report([(sweep, ground, tracker)], call.out)
     _print_report(sweep, tracker, report, folder, as_json=call.as_json, code=code)
     return code
 
 
-def _report(sweep: Sweep, ground: Ground, tracker: Tracker, out: Path | None) -> tuple[Report, Path]:
-    """From the logged runs: this sweep's trials as it stands now, where they can be told on this machine."""
+def _report(parts: Sequence[tuple[Sweep, Ground, Tracker]], out: Path | None) -> tuple[Report, Path]:
+    """From the logged runs of one sweep or several; named, cut and kept as the first says."""
+    sweep, _, tracker = parts[0]
     folder = out or Path("runs") / sweep.name
-    ids = {trial.id for trial in ground.trials}
-    records = [r for r in tracker.records(sweep.name) if not ground.whole or r.trial_id in ids]
-    places = {(record.data_digest, record.weights_digest, record.image_size, record.resize) for record in records}
+    logged = [_logged(*part) for part in parts]
     report = analyse(
-        records,
-        [d for d in tracker.distances() if (d.data_digest, d.weights_digest, d.image_size, d.resize) in places],
-        name=sweep.name,
+        list({record.trial_id: record for records, _ in logged for record in records}.values()),
+        list({record.id: record for _, distances in logged for record in distances}.values()),
+        name=" with ".join(one.name for one, _, _ in parts),
         image_edges=sweep.analysis.image_bands,
         distance_edges=sweep.analysis.distance_bands,
         confidence=sweep.analysis.confidence,
-        wanted=[_cell(trial) for trial in ground.trials],
+        wanted=[_cell(trial) for _, ground, _ in parts for trial in ground.trials],
     )
     write_report(report, folder)
     tracker.log_report(sweep.name, folder)
     return report, folder
+
+
+def _logged(sweep: Sweep, ground: Ground, tracker: Tracker) -> tuple[list[RunRecord], list[DistanceRecord]]:
+    """This sweep's trials and measurements as it stands now, where they can be told on this machine."""
+    ids = {trial.id for trial in ground.trials}
+    records = [r for r in tracker.records(sweep.name) if not ground.whole or r.trial_id in ids]
+    places = {(record.data_digest, record.weights_digest, record.image_size, record.resize) for record in records}
+    here = [d for d in tracker.distances() if (d.data_digest, d.weights_digest, d.image_size, d.resize) in places]
+    if not ground.whole or ground.undecoded:
+        return records, here
+    # A measurement from another source, which another sweep of the experiment asked for, must not place a dataset.
+    asked = {job.id for job in ground.distances()[0]}
+    return records, [record for record in here if record.id in asked]
 
 
 def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, *, as_json: bool, code: int) -> None:

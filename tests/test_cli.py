@@ -286,3 +286,9 @@ def test_the_sweeps_of_the_project_are_counted_without_their_images(name: str, t
     plan = told("plan", sweep, "data.root=/nowhere", "data.weights={}")
     assert (plan["total"], plan["to_run"]) == (trials, trials)
     assert f"{trials} trials" in sweep.read_text() or name == "quickstart"
+
+
+def test_a_report_holds_another_sweep_beside_its_own() -> None:
+    sweeps = Path(__file__).parents[1] / "sweeps"
+    table = told("report", sweeps / "paper.yaml", "--with", sweeps / "yosinski.yaml")["table"]
+    assert (table["name"], table["counts"]["missing"]) == ("paper with yosinski", 138 + 30)

@@ -179,3 +179,9 @@ def test_a_mistake_in_a_recipe_is_one_line(tmp_path: Path, override: str, says: 
 def test_a_recipe_that_is_no_mapping_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a recipe is a mapping that starts with 'name:' and 'backbone:'"):
         load_recipe(write(tmp_path, "- a\n"))
+
+
+@pytest.mark.parametrize(("name", "source"), [("paper", "imagenet"), ("yosinski", "imagenet500a")])
+def test_every_row_of_table_2_is_measured_by_every_metric_from_the_papers_source(name: str, source: str) -> None:
+    distance = load_sweep(SWEEPS / f"{name}.yaml").distance
+    assert (distance.metrics, distance.source) == (("cosine", "mmd", "svm", "cnn"), source)

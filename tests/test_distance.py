@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -21,8 +23,11 @@ from fttune.distance.job import DistanceJob
 from fttune.distance.metrics import bootstrap, cosine
 from fttune.distance.sample import Sample
 from fttune.errors import DataError, UsageError
+from fttune.record import RunRecord
 from fttune.runtime import Runtime
+from fttune.session import _logged  # pyright: ignore[reportPrivateUsage]
 from fttune.sweep.ground import Ground, prepare
+from fttune.tracking.runs import Tracker
 from fttune.trial import stored_size
 from images import make_folder
 from test_sweep import write_sweep
@@ -209,6 +214,20 @@ def test_a_sweep_measures_every_metric_from_a_folder_beside_its_file(tmp_path: P
         ("few", 0)
     ] * 3
     assert [job.sample.test_per_class for job in jobs] == [ground.facts.datasets["mine"].test] * 3
+
+
+def test_a_report_takes_no_measurement_from_a_source_that_its_sweep_did_not_ask_for(tmp_path: Path) -> None:
+    """Another sweep of the experiment measured the same images from more images of another source."""
+    make_folder(tmp_path / "few", classes=6, images=1)
+    make_folder(tmp_path / "many", classes=6, images=9)
+    runtime = Runtime(store=tmp_path / "store", cache=tmp_path / "cache")
+    few, many = (grounded(tmp_path, {"source": f"./{name}"}) for name in ("few", "many"))
+    measured = [ground.distances()[0][0].measure(runtime) for ground in (few, many)]
+    assert measured[0].source_images < measured[1].source_images
+    runs = [RunRecord.of(trial, status="done") for trial in few.trials]
+    tracker = cast(Tracker, SimpleNamespace(records=lambda _: runs, distances=lambda: measured))
+    assert _logged(few.sweep, few, tracker)[1] == measured[:1]
+    assert _logged(many.sweep, many, tracker)[1] == measured[1:]
 
 
 def test_a_sweep_without_a_source_says_what_it_cannot_measure(tmp_path: Path) -> None:

@@ -92,6 +92,15 @@ def test_a_set_cannot_be_told_from_itself() -> None:
     assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.parametrize("name", ["cosine", "mmd"])
+@pytest.mark.parametrize("count", [60, 500])
+def test_an_interval_holds_its_value_however_near_the_source(name: str, count: int) -> None:
+    """Yosinski's two halves of ImageNet: the source's own distribution, in as many dimensions as fc7 has."""
+    source, target = (np.maximum(np.random.default_rng(seed).normal(0, 1, (count, 1024)), 0) for seed in (0, 1))
+    found = METRICS[name].measure(source.mean(0), target, source_images=count, seed=0)
+    assert 0 <= found.low <= found.value <= found.high
+
+
 def test_sides_may_change_places() -> None:
     one, other = features(60), features(60, 0.5, seed=1)
     assert svm(one, other).value == pytest.approx(svm(other, one).value)
