@@ -197,7 +197,7 @@ def _verdict(sweep: Sweep, ground: Ground, tracker: Tracker, outcome: "Outcome",
     whole = pending(ground.trials, records)
     for trial in whole.failed:
         say(f"FAILED  {trial.name}: {_errors(records)[trial.id]}")
-    code = FAILED if whole.failed else DONE
+    code = FAILED if whole.failed or outcome.lost else DONE
     if whole.failed:
         say(f"to run the failed trials again: {call.again('--retry-failed')}")
     if not whole.done:

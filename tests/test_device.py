@@ -1,5 +1,8 @@
 """Where a training computes: in full precision on a CPU; on a GPU no step waits, and images stay if there is room."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +13,7 @@ from torch.nn.functional import linear
 from fttune.backbones import catalog
 from fttune.features import Norm
 from fttune.layers import LayerSpec
+from fttune.sweep.tune import ALLOCATOR
 from fttune.training.device import image_room, mixed, sent
 from fttune.training.inputs import ImageInputs, Labelled, Viewer
 from fttune.training.steps import Training
@@ -54,3 +58,30 @@ def test_no_step_on_a_gpu_waits_for_it(backbone: str) -> None:
 def test_the_room_for_images_leaves_the_step_half_of_what_is_free() -> None:
     free, _ = torch.cuda.mem_get_info(CUDA)
     assert 0 < image_room(CUDA) <= free // 2 + 2**20
+
+
+HOLD = """
+from pathlib import Path
+import torch
+from fttune.training.device import give_back
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+blocks = [torch.ones(2_000_000) for _ in range(40)]
+pins = [torch.ones(100) for _ in range(40)]
+before = resident()
+del blocks
+held = resident()
+give_back()
+print(before, held, resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and only glibc gives memory back on demand")
+def test_a_worker_told_to_keep_what_it_frees_gives_it_back_between_trials() -> None:
+    words = [sys.executable, "-c", HOLD]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, **ALLOCATOR})
+    before, held, after = map(float, done.stdout.split())
+    assert held > before - 50, "the settings no longer keep memory in the process"
+    assert after < before - 250

@@ -25,7 +25,7 @@ from fttune.distance.sample import Sample
 from fttune.errors import DataError, UsageError
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
-from fttune.session import _logged  # pyright: ignore[reportPrivateUsage]
+from fttune.session import _logged
 from fttune.sweep.ground import Ground, prepare
 from fttune.tracking.runs import Tracker
 from fttune.trial import stored_size

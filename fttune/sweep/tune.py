@@ -56,6 +56,7 @@ class Outcome:
     finished: list[RunRecord] = field(default_factory=list)
     failed: list[RunRecord] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # a line for each distance that could not be measured
+    lost: int = 0  # distances whose measurement failed
     complete: bool = False  # every job came to an end; otherwise interrupted or stopped at the first failure
 
 
@@ -187,7 +188,8 @@ class _Relay(tune.Callback):
     def _fail(self, job: Job, name: str, reason: str, trace: str) -> None:
         first = reason.splitlines()[0]
         if isinstance(job, DistanceJob):
-            self.outcome.notes.append(f"distance of {job.dataset} not measured: {first}")
+            self.outcome.lost += 1
+            self.outcome.notes.append(f"FAILED  {job.metric} distance of {job.dataset} not measured: {first}")
             return
         (trial,) = (trial for trial in job.trials if trial.id == name)
         self._finish(RunRecord.of(trial, status="failed", error=first, git_commit=self._git_commit), trace)

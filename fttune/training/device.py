@@ -1,5 +1,7 @@
 """What a training computes on, and torch's own generators while it does."""
 
+import ctypes
+import gc
 import resource
 import sys
 from collections.abc import Iterator
@@ -41,6 +43,18 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library can.
+
+    Workers are told to keep what they free, since every step asks for the same blocks again; the next trial asks for
+    others, and a process that never gave any back would grow from trial to trial.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    if trim is not None:
+        trim(0)
 
 
 def peak_memory(device: torch.device) -> float:

@@ -10,7 +10,7 @@ from fttune.bundle import Bundle
 from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
 from fttune.training.bench import Bench, network
-from fttune.training.device import device_name, own_generators, peak_memory, pick_device
+from fttune.training.device import device_name, give_back, own_generators, peak_memory, pick_device
 from fttune.training.loop import Fit, Scores, fit, score
 from fttune.training.probe import measure_once
 from fttune.training.together import Seat, fit_together, fits
@@ -36,9 +36,12 @@ def run_bundle(bundle: Bundle, runtime: Runtime, report: Report) -> list[RunReco
     first = bundle.trials[0]
     known = network(first.cell.backbone, runtime)
     measure_once(known, first.cell.backbone, first.hparams.image_size, pick_device(runtime.device), runtime)
-    if len(bundle.trials) > 1:
-        return _together(bundle, runtime, report)
-    return [_alone(trial, bundle.depths, runtime, report) for trial in bundle.trials]
+    try:
+        if len(bundle.trials) > 1:
+            return _together(bundle, runtime, report)
+        return [_alone(trial, bundle.depths, runtime, report) for trial in bundle.trials]
+    finally:
+        give_back()
 
 
 def _alone(trial: Trial, depths: Sequence[int], runtime: Runtime, report: Report) -> RunRecord:
