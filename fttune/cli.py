@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fttune.errors import FttuneError
+from fttune.text import inert
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +36,7 @@ def main() -> None:
     try:
         app()
     except FttuneError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {inert(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 
@@ -208,7 +209,7 @@ def distance(
 ) -> None:
     """How far a target's images lie from those a backbone was trained on, with its band in the table."""
     from fttune.describe import Measurement, measured, measured_lines
-    from fttune.terminal import print_json
+    from fttune.terminal import print_json, print_lines
 
     asked = Measurement(
         target=target, source=source, backbone=backbone, image_size=image_size, images=images or None, root=root
@@ -217,7 +218,7 @@ def distance(
     if as_json:
         print_json(facts)
     else:
-        print("\n".join(measured_lines(facts)))
+        print_lines(measured_lines(facts))
 
 
 @app.command()

@@ -76,6 +76,14 @@ class Grid(Part):
     specs: tuple[str, ...] = ()  # layer specs written out, such as F(1-3)T(4-7)R(8)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
 
+    @field_validator("datasets")
+    @classmethod
+    def _check_names(cls, value: dict[str, DatasetGrid]) -> dict[str, DatasetGrid]:
+        for name in value:
+            if not (name.isprintable() and name.strip(" .") and len(name) <= 100 and not {*"/\\"} & {*name}):
+                raise ValueError(f"a dataset's name is 1 to 100 printable characters without / or \\, but got {name!r}")
+        return value
+
     @field_validator("backbones", "random_top", "modes", "specs", "seeds")
     @classmethod
     def _refuse_repeats(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -215,8 +223,11 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def absolute(path: Path | None, folder: Path) -> Path | None:
-    """A path of a file in `folder`, with `~` and `..` resolved."""
-    return path and (folder / path.expanduser()).resolve()
+    """A path of a file in `folder`, with `~` and `..` resolved; ConfigError for one that no system could have."""
+    try:
+        return path and (folder / path.expanduser()).resolve()
+    except (ValueError, RuntimeError) as error:  # a NUL, a link to itself; the home of nobody
+        raise ConfigError(f"the path {str(path)!r} leads nowhere: {error}") from None
 
 
 def _resolve(sweep: Sweep, folder: Path) -> Sweep:

@@ -30,7 +30,7 @@ from fttune.sweep.driver import (
 )
 from fttune.sweep.ground import Ground, prepare, survey
 from fttune.sweep.progress import Display, clock
-from fttune.terminal import Decoding, print_json, say
+from fttune.terminal import Decoding, print_json, print_lines, say
 from fttune.tracking.runs import Tracker
 from fttune.tracking.writer import Writer
 from fttune.trial import Trial
@@ -243,11 +243,8 @@ def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, 
     if as_json:
         table: dict[str, Any] = {"sweep": sweep.name, "exit_code": code, "report": str(folder), "mlflow": tracker.uri}
         return print_json(table | {"table": report.document})
-    print(summary(report))
-    print(f"report: {folder / 'report.html'}")
-    return print(
-        f"MLflow: uv run mlflow ui --backend-store-uri {tracker.uri}   (experiment {sweep.tracking.experiment})"
-    )
+    place = f"MLflow: uv run mlflow ui --backend-store-uri {tracker.uri}   (experiment {sweep.tracking.experiment})"
+    return print_lines([*summary(report).split("\n"), f"report: {folder / 'report.html'}", place])
 
 
 def _cell(trial: Trial) -> Wanted:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from fttune.record import CurvePoint
+from fttune.text import inert
 
 Row = dict[str, Any]
 
@@ -33,7 +34,7 @@ def print_rows(rows: Sequence[Row], *, as_json: bool = False) -> None:
         table.add_column(name.replace("_", " "), justify=justify, min_width=width)
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
-    return Console(highlight=False).print(table)
+    return Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def print_facts(facts: Row, *, as_json: bool = False) -> None:
@@ -46,9 +47,14 @@ def print_facts(facts: Row, *, as_json: bool = False) -> None:
     return None
 
 
+def print_lines(lines: Sequence[str]) -> None:
+    """Lines on stdout."""
+    print("\n".join(map(inert, lines)))
+
+
 def say(line: str) -> None:
     """A line for the person at the terminal, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    print(inert(line), file=sys.stderr, flush=True)
 
 
 _MANY = 10_000  # images from which decoding is long enough to be told of
@@ -59,7 +65,7 @@ class Decoding:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(
             *columns, console=self._console, disable=not self._console.is_terminal, transient=True
         )
@@ -77,11 +83,11 @@ class Decoding:
 
     def __call__(self, dataset: str, done: int, total: int) -> None:
         if dataset not in self._tasks:
-            self._tasks[dataset] = self._progress.add_task(f"decoding {dataset}", total=total)
+            self._tasks[dataset] = self._progress.add_task(inert(f"decoding {dataset}"), total=total)
         self._progress.update(self._tasks[dataset], completed=done)
         tenth = 10 * done // max(1, total)
         if not self._console.is_terminal and total >= _MANY and tenth > self._tenths.get(dataset, 0):
-            self._console.print(f"decoding {dataset}: {done:,} of {total:,} images", soft_wrap=True)
+            say(f"decoding {dataset}: {done:,} of {total:,} images")
         self._tenths[dataset] = tenth
 
 
@@ -90,7 +96,7 @@ class Stepping:
 
     def __init__(self, name: str, steps: int) -> None:
         self._console = Console(stderr=True, highlight=False)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(
             *columns, console=self._console, disable=not self._console.is_terminal, transient=True
         )
@@ -121,7 +127,7 @@ class Stepping:
         self._say(f"{place}  loss {point.train_loss:.4f}  val loss {point.val_loss:.4f}  val {point.val_accuracy:.3f}")
 
     def _say(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True, markup=False)
+        self._console.print(inert(line), soft_wrap=True, markup=False)
 
 
 def _text(value: Any) -> str:
@@ -130,5 +136,5 @@ def _text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return ", ".join(value) or "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return inert(", ".join(value)) or "-"
+    return f"{value:.4g}" if isinstance(value, float) else inert(str(value))

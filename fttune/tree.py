@@ -9,8 +9,40 @@ import yaml
 from fttune.errors import ConfigError
 
 
+_VALUES, _DEPTH, _DIGITS = 100_000, 50, 100  # of a file, at most
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, but for a key that stands twice: YAML itself would silently keep the last."""
+    """YAML's safe loader, but for a key that stands twice, of which YAML itself would silently keep the last, and for
+    what a few lines can make too large to handle: aliases of aliases, nesting, numbers.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._values: dict[int, int] = {}  # values in a finished node, each alias counted out, by the node's id
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > _DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"nested more than {_DEPTH} deep", None)
+        alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is not None and not alias:
+            self._values[id(node)] = 1 + sum(self._values[id(inner)] for inner in _inner(node))
+        self._check_size(node)
+        return node
+
+    def _check_size(self, node: yaml.Node | None) -> None:
+        place = node.start_mark if node else None
+        if node is not None and id(node) not in self._values:
+            raise yaml.composer.ComposerError(None, None, "an alias stands inside of what it stands for", place)
+        if node is not None and self._values[id(node)] > _VALUES:
+            raise yaml.composer.ComposerError(None, None, f"more than {_VALUES:,} values, aliases counted out", place)
+        number = isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float"))
+        if number and len(node.value) > _DIGITS:
+            raise yaml.composer.ComposerError(None, None, f"a number of more than {_DIGITS} digits", place)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -28,7 +60,7 @@ def read_tree(path: Path, kind: str = "sweep file", start: str = "'name:' and 'g
         tree = yaml.load(path.read_text(), _Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the {kind}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: a date that no calendar has
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: a {kind} is a mapping that starts with {start}, but got {_kind(tree)}")
@@ -56,8 +88,14 @@ def override(tree: dict[str, Any], text: str) -> None:
             raise ConfigError(f"override '{text}': '{step}' holds {_kind(node)}, not keys")
     try:
         node[steps[-1]] = yaml.load(value, _Loader)
-    except yaml.YAMLError:
-        raise ConfigError(f"override '{text}': the value is not YAML") from None
+    except (yaml.YAMLError, ValueError, OverflowError):
+        raise ConfigError(f"override '{text:.200}': the value is not YAML") from None
+
+
+def _inner(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [inner for pair in node.value for inner in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 def _kind(value: object) -> str:

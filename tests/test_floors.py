@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "fttune"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each room and the rooms it may import; F0 is open to all.
-GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "tree", "plan"} | {
+GROUND = {"errors", "text", "layers", "trial", "record", "runtime", "files", "tree", "plan"} | {
     "mistakes",
     "part",
     "schedule",
@@ -36,6 +36,7 @@ UPPER = GROUND | {
 }
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
+    "text": set(),
     "layers": {"errors"},
     "trial": {"errors", "layers"},
     "record": {"trial"},

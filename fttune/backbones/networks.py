@@ -5,6 +5,7 @@ source's images, as `fttune.backbones.source` keeps them.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,13 +16,16 @@ from fttune.errors import WeightsError
 from fttune.files import place, writing
 
 MARK = "@"  # between the backbone and the name of a network
+_PLAIN = re.compile(rf"\w[\w-]*{MARK}[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _WEIGHTS, _PROVENANCE = "weights.safetensors", "provenance.json"
 
 Facts = Mapping[str, Any]
 
 
 def folder(name: str) -> Path:
-    """Where the network `name` lies, or would."""
+    """Where the network `name` lies, or would; WeightsError for a name that is no plain one."""
+    if not _PLAIN.fullmatch(name):
+        raise WeightsError(f"a network is called BACKBONE{MARK}NAME, of letters, digits, '.', '_' and '-', not '{name}'")
     return place("networks") / name
 
 

@@ -11,9 +11,9 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image
 
-from fttune.data.decode import CorruptImageError, encode
+from fttune.data.decode import CorruptImageError, encode, opened
 from fttune.data.layout import FileSource, Listing, check_choice, check_count, home, read_list
-from fttune.data.readers import ImageRef, Pool
+from fttune.data.readers import ImageRef, Pool, content
 from fttune.errors import DataError
 
 Labels = Literal["major", "all"]
@@ -26,7 +26,7 @@ _OFF = "off"  # a point outside the quadrat
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _DATED = re.compile(r"(mcr_lter\d_\w+_pole\d+-\d+_qu\d+)_\d{8}")
 _TEST_SHARE = 0.4  # of the photographs, where they are kept apart: the paper's 300 of 800 points, and some to spare
-_POINT = re.compile(r"(\d+)\s*;\s*(\d+)\s*;\s*(.+)")  # row; column; label
+_POINT = re.compile(r"(\d{1,9})\s*;\s*(\d{1,9})\s*;\s*(.+)")  # row; column; label
 
 
 class Coral(FileSource):
@@ -107,7 +107,7 @@ class Coral(FileSource):
         return "test" if share < _TEST_SHARE else "train"
 
     def _decode(self, name: str) -> np.ndarray:
-        with Image.open(self.path / name) as photo:
+        with opened(content(self.path / name)) as photo:
             return np.asarray(photo.convert("RGB"))
 
 
@@ -117,7 +117,7 @@ def _read_points(path: Path, photo: str) -> dict[str, str]:
     for place, line in read_list(path):
         found = _POINT.fullmatch(line)
         if not found and not line.startswith("#"):
-            raise DataError(f"{place}: must read '<row>; <column>; <label>', but got '{line}'")
+            raise DataError(f"{place}: must read '<row>; <column>; <label>', but got '{line:.200}'")
         if found and (label := found[3].casefold()) != _OFF:
             points.setdefault(f"{photo}@{found[1]},{found[2]}", label)
     return points

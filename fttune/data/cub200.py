@@ -45,6 +45,6 @@ class Cub200(FileSource):
     def _pairs(self, name: str) -> Iterator[tuple[str, str]]:
         for place, line in read_list(self._lists / name):
             number, _, value = line.partition(" ")
-            if not number.isdigit() or not value:
-                raise DataError(f"{place}: must read '<number> <value>', but got '{line}'")
+            if not number.isdecimal() or not value:
+                raise DataError(f"{place}: must read '<number> <value>', but got '{line:.200}'")
             yield number, value

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
-from fttune.data.readers import ImageRef, stamp
+from fttune.data.readers import ImageRef, content, stamp, there
 from fttune.errors import AbsentDataError, DataError, unknown
 
 Listing = tuple[tuple[str, ...], Iterable[ImageRef]]  # class names in the order of the labels, images
@@ -35,14 +35,14 @@ class FileSource(ABC):
         return self.path / ref.key
 
     def fingerprint(self) -> str:
-        told = hashlib.sha256("\n".join((str(self.path.resolve()), *self.classes)).encode())
+        told = hashlib.sha256("\n".join((str(self.path.resolve()), *self.classes)).encode(errors="surrogateescape"))
         stamped = lru_cache(maxsize=1)(stamp)  # images in one file stand together
         for ref in self.images:
             told.update(f"\n{ref.key}\0{ref.label}\0{ref.pool}\0{stamped(self.file_of(ref))}".encode())
         return told.hexdigest()
 
     def read(self, ref: ImageRef) -> bytes:
-        return self.file_of(ref).read_bytes()
+        return content(self.file_of(ref))
 
     @cached_property
     def _listed(self) -> tuple[tuple[str, ...], tuple[ImageRef, ...]]:
@@ -56,8 +56,9 @@ def home(dataset: str, root: Path, *, folders: Sequence[str], holds: str, archiv
     `holds` is a glob. Raises AbsentDataError, which names what was looked for and, where one lies there, the archive
     to unpack.
     """
-    if not root.is_dir():
-        raise AbsentDataError(f"no {dataset} under {root}: there is no such folder")
+    if not there(root, "folder"):
+        what = "it is a file; unpack an archive first" if there(root, "file") else "there is no such folder"
+        raise AbsentDataError(f"no {dataset} under {root}: {what}")
     tried = [base / inner for base in (root, root / dataset) for inner in ("", *folders)]
     for folder in tried:
         if next(folder.glob(holds), None):
@@ -72,7 +73,7 @@ def home(dataset: str, root: Path, *, folders: Sequence[str], holds: str, archiv
 def read_list(path: Path) -> Iterator[tuple[str, str]]:
     """Each line of an official list that is not empty, with its place for messages; DataError for a missing list."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = content(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise DataError(f"{path}: cannot read this list of the official download: {reason}") from None
@@ -83,9 +84,9 @@ def inside(folder: Path, listed: str, place: str) -> str:
     """A path from a list, in POSIX form; DataError when it would leave `folder` or no file is there."""
     inner = PurePosixPath(listed)
     if inner.is_absolute() or ".." in inner.parts:
-        raise DataError(f"{place}: a listed path must stay inside {folder}, but got '{listed}'")
-    if not (folder / inner).is_file():
-        raise DataError(f"{place}: '{listed}' is listed, but there is no such file in {folder}")
+        raise DataError(f"{place}: a listed path must stay inside {folder}, but got '{listed:.200}'")
+    if not there(folder / inner, "file"):
+        raise DataError(f"{place}: '{listed:.200}' is listed, but there is no such file in {folder}")
     return inner.as_posix()
 
 

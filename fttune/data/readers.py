@@ -1,10 +1,12 @@
 """Where images come from: a source lists them with their classes and hands out each one's encoded bytes."""
 
+import errno
 import hashlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal, Protocol
 
 from fttune.errors import DataError
@@ -12,6 +14,8 @@ from fttune.errors import DataError
 Pool = Literal["any", "train", "test"]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+ARCHIVES = frozenset({".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst"})
+MOST_BYTES = 2**30  # of a file that is read whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,9 +57,10 @@ class FolderSource:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_dir():
-            what = "is a file" if path.exists() else "does not exist"
-            raise DataError(f"{path} must be a folder of class folders, but {what}")
+        if not there(path, "folder"):
+            what = "is a file" if there(path, "file") else "does not exist"
+            hint = "; unpack it, and give the folder" if path.suffix.lower() in ARCHIVES else ""
+            raise DataError(f"{path} must be a folder of class folders, but {what}{hint}")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -85,13 +90,17 @@ class FolderSource:
         )
 
     def fingerprint(self) -> str:
-        told = hashlib.sha256("\n".join((str(self.path.resolve()), *self.classes)).encode())
+        told = hashlib.sha256("\n".join((str(self.path.resolve()), *self.classes)).encode(errors="surrogateescape"))
         for ref in self.images:
             told.update(f"\n{ref.key}\0{stamp(self.path / ref.key)}".encode())
         return told.hexdigest()
 
     def read(self, ref: ImageRef) -> bytes:
-        return (self.path / ref.key).read_bytes()
+        return content(self.file_of(ref))
+
+    def file_of(self, ref: ImageRef) -> Path:
+        """The file that an image is in."""
+        return self.path / ref.key
 
     def _files(self, name: str) -> list[Path]:
         found: list[Path] = []
@@ -102,6 +111,24 @@ class FolderSource:
             kinds = ", ".join(sorted(SUFFIXES))
             raise DataError(f"class folder {self.path / name} holds no image (looked for {kinds}); fill or remove it")
         return sorted(found)
+
+
+def there(path: Path, kind: Literal["file", "folder"]) -> bool:
+    """Whether a path is a regular file, or a folder; one that the system cannot even look up is neither."""
+    try:
+        return path.is_file() if kind == "file" else path.is_dir()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+def content(path: Path) -> bytes:
+    """A whole file; OSError, before anything is read, for a pipe or a device, which may never end, and a huge file."""
+    status = path.stat()
+    if not S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "no regular file")
+    if status.st_size > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read")
+    return path.read_bytes()
 
 
 def stamp(path: Path) -> str:

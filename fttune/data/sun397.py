@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fttune.data.layout import FileSource, Listing, files, home, read_list
-from fttune.data.readers import ImageRef
+from fttune.data.readers import ImageRef, there
 from fttune.errors import DataError
 
 
@@ -25,9 +25,9 @@ class Sun397(FileSource):
         for place, line in read_list(self.path / "ClassName.txt"):
             name = line.removeprefix("/")
             if ".." in name.split("/") or name.startswith("/"):
-                raise DataError(f"{place}: a listed class must stay inside {self.path}, but got '{line}'")
-            if not (self.path / name).is_dir():
-                raise DataError(f"{place}: class '{line}' is listed, but there is no such folder in {self.path}")
+                raise DataError(f"{place}: a listed class must stay inside {self.path}, but got '{line:.200}'")
+            if not there(self.path / name, "folder"):
+                raise DataError(f"{place}: class '{line:.200}' is listed, but there is no such folder in {self.path}")
             yield name
 
     def _refs(self, names: tuple[str, ...]) -> Iterator[ImageRef]:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from fttune.plan import cost
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
+from fttune.text import inert
 from fttune.trial import Trial
 
 _ROWS = 12  # running trials that are shown at most; a bundle may hold more than a screen does
@@ -31,10 +32,10 @@ class Display:
         self._start = time.monotonic()
         self._rows: dict[str, TaskID] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
@@ -54,7 +55,7 @@ class Display:
 
     def started(self, trial: Trial) -> None:
         if trial.id not in self._rows:
-            name = f"  {trial.name}"
+            name = inert(f"  {trial.name}")
             room = len(self._rows) < _ROWS
             self._rows[trial.id] = self._progress.add_task(
                 name, total=trial.hparams.steps, note="starting", visible=room
@@ -86,7 +87,8 @@ class Display:
         return clock(elapsed * (self._cost_total - self._cost_done) / self._cost_done)
 
     def _say(self, place: str, name: str, result: str) -> None:
-        self.console.print(_LINE.format(place=place, name=name, result=result), soft_wrap=True, markup=False)
+        line = inert(_LINE.format(place=place, name=name, result=result))
+        self.console.print(line, soft_wrap=True, markup=False)
 
 
 def clock(seconds: float) -> str:
