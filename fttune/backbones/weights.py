@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
+from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING
 
 from fttune.backbones import caffemodel, tensors
@@ -50,6 +52,8 @@ def digest_of(path: Path) -> str:
     """SHA-256 of a file, hexadecimal; read once per process while its size and time stay the same."""
     try:
         status = path.stat()
+        if not S_ISREG(status.st_mode) and not S_ISDIR(status.st_mode):
+            raise WeightsError(f"{path}: cannot read the weights: no regular file")
         return _digest(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise WeightsError(f"{path}: cannot read the weights: {error.strerror}") from None

@@ -21,6 +21,7 @@ class Census:
 
     source: Source
     skipped: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)  # why, for each of these
     copies: list[str] = field(default_factory=list)
     clashes: list[tuple[str, str]] = field(default_factory=list)  # keys of equal files in two classes
     kept: list[tuple[str, int, str, str]] = field(default_factory=list)  # key, label, pool, SHA-256 of the bytes
@@ -38,17 +39,18 @@ class Census:
         return False
 
     def take(
-        self, chunk: Iterable[tuple[ImageRef, tuple[str, np.ndarray | None]]]
+        self, chunk: Iterable[tuple[ImageRef, tuple[str, np.ndarray | str]]]
     ) -> tuple[list[ImageRef], list[np.ndarray], Note]:
-        """The images of a chunk that enter the store, and what to note of it."""
+        """The images of a chunk that enter the store, and what to note of it; a text says why there is no image."""
         before = {name: len(values) for name, values in self._lists.items()}
         rows: list[ImageRef] = []
         images: list[np.ndarray] = []
         count = 0
         for ref, (sha, image) in chunk:
             count += 1
-            if image is None:
+            if isinstance(image, str):
                 self.skipped.append(ref.key)
+                self.reasons.append(image)
             elif self.admit(ref, sha):
                 rows.append(ref)
                 images.append(image)
@@ -57,6 +59,7 @@ class Census:
     def recall(self, note: Note) -> int:
         """Take over what an earlier process noted of a chunk; the images of the source that it went through."""
         self.skipped += note["skipped"]
+        self.reasons += note["reasons"]
         self.copies += note["copies"]
         self.clashes += [(first, second) for first, second in note["clashes"]]
         for key, label, pool, sha in note["kept"]:
@@ -66,7 +69,7 @@ class Census:
 
     @property
     def _lists(self) -> dict[str, list[Any]]:
-        return {"skipped": self.skipped, "copies": self.copies, "clashes": self.clashes, "kept": self.kept}
+        return {"skipped": self.skipped, "reasons": self.reasons, "copies": self.copies, "clashes": self.clashes, "kept": self.kept}
 
     @property
     def facts(self) -> dict[str, object]:
@@ -80,14 +83,16 @@ class Census:
 
     def check(self, name: str, corrupt: Corrupt) -> None:
         """Raise DataError for what the dataset must not hold, unless it is to be skipped."""
+        corrupted = [f"{key} ({reason})" for key, reason in zip(self.skipped, self.reasons, strict=True)]
         if not self.kept:
-            raise DataError(f"dataset '{name}' holds no image that can be decoded")
+            such = f": {_some(corrupted)}" if corrupted else ""
+            raise DataError(f"dataset '{name}' holds no image that can be decoded{such}")
         if corrupt == "skip":
             return
         if self.skipped:
             images = "1 corrupt image" if len(self.skipped) == 1 else f"{len(self.skipped)} corrupt images"
             raise DataError(
-                f"dataset '{name}' has {images}: {_some(self.skipped)}; "
+                f"dataset '{name}' has {images}: {_some(corrupted)}; "
                 "mend or remove them, or set data.corrupt: skip to leave them out"
             )
         if self.clashes:

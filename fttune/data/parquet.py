@@ -1,6 +1,7 @@
 """A Parquet file of encoded images and labels, as Hugging Face writes them: the columns `image` and `label`."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -15,7 +16,8 @@ from fttune.errors import AbsentDataError, DataError, unknown
 from fttune.trial import digest
 
 _BUFFER = 2**20  # bytes of a column that are read at once
-_ROWS, _BATCHES = 64, 8  # rows of a batch; batches that are kept
+_ROWS, _BATCHES = 4, 128  # rows of a batch; batches that are kept at most
+_HELD = 2**28  # bytes that are kept at most, but for one batch: a cell of a few bytes may unfold to gigabytes
 _POOLS: Mapping[Any, Pool] = {"train": "train", "validation": "train", "val": "train", "test": "test"}
 
 
@@ -28,12 +30,14 @@ class ParquetSet:
 
     def __init__(self, path: Path, *, image: str = "image", label: str = "label", split: str = "split") -> None:
         self._path, self._image, self._label = path, image, label
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: a Parquet file must be a regular file")
         try:
             # A column is read through a small buffer, never a whole row group at once.
             self._file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
         except FileNotFoundError:
             raise AbsentDataError(f"no Parquet file {path}") from None
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: not a Parquet file: {' '.join(str(error).split())[:150]}") from None
         names = self._file.schema_arrow.names
         for wanted in (image, label):
@@ -45,7 +49,8 @@ class ParquetSet:
     @cached_property
     def _columns(self) -> tuple[list[Any], list[Any]]:
         """The label and the split of each row."""
-        table = self._file.read(columns=[self._label, *([self._split] if self._split else [])])
+        with _reading(self._path):
+            table = self._file.read(columns=[self._label, *([self._split] if self._split else [])])
         splits = table[self._split].to_pylist() if self._split else [None] * len(table)
         return table[self._label].to_pylist(), splits
 
@@ -55,6 +60,9 @@ class ParquetSet:
 
     @cached_property
     def _names(self) -> list[Any]:
+        for row, label in enumerate(self._columns[0]):
+            if not isinstance(label, str | int | None):
+                raise DataError(f"{self._path}: a {self._label} is a whole number or a name, but row {row} has {label!r:.60}")
         labels = set(self._columns[0])
         if None in labels or len(labels) < 2:
             raise DataError(f"{self._path}: every row must have a {self._label}, and two must differ")
@@ -76,7 +84,7 @@ class ParquetSet:
         return digest([str(self._path.resolve()), stamp(self._path), self._image, self._label, self._split])
 
     def read(self, ref: ImageRef) -> bytes:
-        with self._lock:
+        with self._lock, _reading(self._path):
             value = self._window.row(int(ref.key))
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
@@ -86,9 +94,18 @@ class ParquetSet:
     def _pool(self, split: Any) -> Pool:
         if self._split is None:
             return "any"
-        if split not in _POOLS:
+        if not isinstance(split, str) or split not in _POOLS:
             raise DataError(f"{self._path}: {unknown(f'value of the column {self._split}', str(split), _POOLS)}")
         return _POOLS[split]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """A part of the file that is damaged is no image that could be skipped: nothing behind it can be told."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: a damaged Parquet file: {' '.join(str(error).split())[:150]}") from None
 
 
 class _Window:
@@ -133,6 +150,6 @@ class _Window:
             return self._start(number)
         self._held[self._next] = batch.column(0)
         self._next += len(batch)
-        while len(self._held) > _BATCHES:
+        while len(self._held) > _BATCHES or (len(self._held) > 1 and sum(b.nbytes for b in self._held.values()) > _HELD):
             del self._held[next(iter(self._held))]
         return None

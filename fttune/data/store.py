@@ -78,7 +78,7 @@ def build(
     # The stem is the dataset's, not its content's: what was decoded of a source that has changed since is dropped.
     stem = root / f"building-{digest_of([name, size, resize])[:16]}"
     with writing(root), locked(root / f"{entry}-{size}-{resize}"), locked(stem):
-        terms = {"source": source.fingerprint(), "size": size, "resize": resize, "chunk": _CHUNK}
+        terms = {"source": source.fingerprint(), "size": size, "resize": resize, "chunk": _CHUNK, "notes": 2}
         with Partial(stem, terms=terms, head=_schema(size).serialize().to_pybytes()) as partial:
             found = find_built(source, size=size, resize=resize, root=root, corrupt=corrupt)
             if found is not None:
@@ -185,13 +185,15 @@ def _publish(
     return str(facts["digest"])
 
 
-def _read(source: Source, ref: ImageRef, size: int, resize: Resize) -> tuple[str, np.ndarray | None]:
-    """SHA-256 of the bytes, and the pixels; None where they cannot be read or decoded."""
+def _read(source: Source, ref: ImageRef, size: int, resize: Resize) -> tuple[str, np.ndarray | str]:
+    """SHA-256 of the bytes, and the pixels; instead of these the reason why they cannot be read or decoded."""
     try:
         content = source.read(ref)
         return hashlib.sha256(content).hexdigest(), decode(content, size, resize)
-    except (CorruptImageError, OSError):
-        return "", None
+    except CorruptImageError as error:
+        return "", str(error)
+    except OSError as error:
+        return "", error.strerror or type(error).__name__
 
 
 def _serialised(refs: Sequence[ImageRef], images: Sequence[np.ndarray], size: int) -> memoryview:
