@@ -93,6 +93,8 @@ def _round(ledger: Ledger, runtime: Runtime, resources: Resources, supply: Suppl
                 name="sweep",
                 verbose=0,
                 callbacks=[_Relay(ledger)],
+                # Trials save themselves; a worker that Tune saves at their end is not used again.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 stop=_StopAtFailure(ledger.outcome) if fail_fast else None,
             ),
         )
