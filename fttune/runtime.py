@@ -16,6 +16,7 @@ class Runtime:
     checkpoint_seconds: float = 120.0  # between two checkpoints of a trial
     cache_bytes: int | None = None  # that the features may take; None: any
     device: str = "auto"  # auto: a GPU where the process sees one
+    gpu_share: float = 1.0  # of a GPU's memory that the process may take
     threads: int | None = None  # of the training; None: torch's own choice
     weights: Mapping[str, Path] = field(default_factory=dict)  # backbone: file, instead of where the catalog looks
     git_commit: str = ""  # of the code, for the record

@@ -41,7 +41,7 @@ class Heard:
 def begin(*bundles: tuple[Trial, ...], share: float = 0.0) -> tuple[Ledger, Heard]:
     heard = Heard()
     jobs = [Bundle(trials=trials) for trials in bundles or [(trial,) for trial in TRIALS]]
-    return Ledger(jobs, [heard], "abc", share=share), heard
+    return Ledger(jobs, [heard], "abc", shares=[share] * len(jobs)), heard
 
 
 def done(trial: Trial) -> dict[str, Any]:

@@ -58,9 +58,11 @@ class Ledger:
     that runs out of a GPU's memory with twice the share until it has a whole one.
     """
 
-    def __init__(self, jobs: Sequence[Job], listeners: Sequence[Listener], git_commit: str, *, share: float) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], listeners: Sequence[Listener], git_commit: str, *, shares: Sequence[float]
+    ) -> None:
         self.outcome = Outcome()
-        self.runs: list[Run] = [Run(job=job, share=share) for job in jobs]
+        self.runs = [Run(job=job, share=share) for job, share in zip(jobs, shares, strict=True)]
         self._listeners = listeners
         self._git_commit = git_commit
         self._over: set[str] = set()

@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 # Read by Ray when it is imported or started. Left to itself Ray would rebuild the environment of `uv run` for every
@@ -27,12 +28,17 @@ import ray
 from ray import tune
 from ray.actor import exit_actor
 
+from fttune.bundle import Bundle
 from fttune.config import Resources
 from fttune.errors import ConfigError, UnreachableError
+from fttune.footprint import Footprint
 from fttune.runtime import Runtime
+from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, Outcome, Run
 from fttune.sweep.supply import Supply
-from fttune.sweep.worker import Work
+from fttune.sweep.worker import Work, measure
+
+_MODEL = "accelerator_type:"  # how Ray begins the name of a resource that tells a model of GPU
 
 
 @contextmanager
@@ -69,8 +75,12 @@ def run_jobs(
     What is to be tried again (`Ledger` says what and how often) is, once the rest is done. Returns when all came to an
     end, or after an interrupt (SIGINT or SIGTERM; what was under way is saved) with `complete` false.
     """
-    ledger = Ledger(jobs, listeners, runtime.git_commit, share=_gpu(resources))
+    _check(resources)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    given = shares(
+        jobs, resources.gpu, _models(), runtime.state, lambda model, some: _probe(model, some, runtime, supply)
+    )
+    ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given)
     with _terminated_as_interrupted():
         while ledger.runs and _round(ledger, runtime, resources, supply, fail_fast=fail_fast):
             if fail_fast and ledger.outcome.failed:
@@ -83,7 +93,7 @@ def _round(ledger: Ledger, runtime: Runtime, resources: Resources, supply: Suppl
     runs = ledger.runs
     before = _nodes(alive=True)
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
-        worker = tune.with_parameters(_Worker, jobs=[run.job for run in runs], runtime=runtime, supply=supply)
+        worker = tune.with_parameters(_Worker, runs=[(r.job, r.share) for r in runs], runtime=runtime, supply=supply)
         tuner = tune.Tuner(
             tune.with_resources(worker, lambda config: _bundle(resources.cpu, runs[config["job"]].share)),
             param_space={"job": tune.grid_search(list(range(len(runs))))},
@@ -128,15 +138,32 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _gpu(resources: Resources) -> float:
-    """The share of a GPU that one job occupies; ConfigError when no machine of ours could ever offer what it needs."""
-    offered = ray.cluster_resources()
-    gpus = offered.get("GPU", 0)
-    gpu = (0.25 if gpus else 0.0) if resources.gpu == "auto" else float(resources.gpu)
-    for name, asked, has in (("gpu", gpu, gpus), ("cpu", resources.cpu, offered.get("CPU", 0))):
-        if asked > has:
-            raise ConfigError(f"resources.{name}: a trial asks for {asked:g}, but the cluster has {has:g}")
-    return gpu
+def _check(resources: Resources) -> None:
+    """ConfigError when the cluster could never offer what one job asks for."""
+    offered, gpu = ray.cluster_resources(), resources.gpu
+    asked = {"gpu": 0.0 if isinstance(gpu, str) else gpu, "cpu": resources.cpu}
+    for name, number in asked.items():
+        if number > (has := offered.get(name.upper(), 0)):
+            raise ConfigError(f"resources.{name}: a trial asks for {number:g}, but the cluster has {has:g}")
+
+
+def _models() -> list[str]:
+    """The models of GPU in the cluster, as Ray tells them apart; one without a name where it cannot."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    return sorted({next((n for n in one if n.startswith(_MODEL)), "") for one in resources})
+
+
+def _probe(
+    model: str, bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None
+) -> Sequence[Footprint | None]:
+    """Measure bundles on a whole GPU of a model, in one process."""
+    place = {model: 0.001} if model else {}
+    asked = ray.remote(num_cpus=1, num_gpus=1, resources=place, max_retries=2)(_measure)
+    return ray.get(asked.remote(bundles, runtime, supply))
+
+
+def _measure(bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None) -> list[Footprint | None]:
+    return [measure(bundle, runtime, supply) for bundle in bundles]
 
 
 class _Worker(tune.Trainable):
@@ -148,12 +175,12 @@ class _Worker(tune.Trainable):
     def setup(
         self,
         config: dict[str, Any],
-        jobs: Sequence[Job] = (),
+        runs: Sequence[tuple[Job, float]] = (),
         runtime: Runtime | None = None,
         supply: Supply | None = None,
     ) -> None:
         assert runtime is not None  # Tune knows no setup without defaults
-        self._jobs, self._runtime, self._supply = jobs, runtime, supply
+        self._runs, self._runtime, self._supply = runs, runtime, supply
         self._place: int = config["job"]
         self._node = ray.get_runtime_context().get_node_id()
         self._ended_before = signal.signal(signal.SIGTERM, self._terminate)
@@ -165,10 +192,14 @@ class _Worker(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if self._leaving:
             exit_actor()
-        self._work = work = self._work or Work(self._jobs[self._place], self._runtime, self._supply)
+        self._work = work = self._work or self._begin()
         news = work.take()
         self._leaving = any("stopped" in one for one in news)
         return {"news": news, "node": self._node, "done": work.ended and not self._leaving}
+
+    def _begin(self) -> Work:
+        job, share = self._runs[self._place]
+        return Work(job, replace(self._runtime, gpu_share=share or 1.0), self._supply)
 
     def cleanup(self) -> None:
         """Tune has no more use for what this worker does: what it has reached is saved."""

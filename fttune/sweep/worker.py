@@ -11,6 +11,7 @@ from typing import Any
 
 from fttune.bundle import Bundle
 from fttune.errors import StoppedError, UsageError
+from fttune.footprint import Footprint
 from fttune.runtime import Runtime
 from fttune.sweep.ledger import Job, keys
 from fttune.sweep.supply import Supply
@@ -107,6 +108,15 @@ def _train(bundle: Bundle, runtime: Runtime, tell: Callable[..., None], stopped:
     for record in records:
         tell(trial=record.trial_id, record=asdict(record))
     return None
+
+
+def measure(bundle: Bundle, runtime: Runtime, supply: Supply | None = None) -> Footprint | None:
+    """What a bundle takes of a GPU; None where the process sees none."""
+    from fttune.training.probe import footprint
+
+    if supply:
+        supply.ensure(bundle, runtime.store)
+    return footprint(bundle, runtime)
 
 
 def _told(error: Exception) -> News:

@@ -59,6 +59,13 @@ def give_back() -> None:
         trim(0)
 
 
+def keep_to(share: float, context: int) -> None:
+    """Hold this process to its share of a GPU's memory, less the `context` bytes that it holds beside its tensors."""
+    if torch.cuda.is_available() and share < 1:
+        total = torch.cuda.mem_get_info()[1]
+        torch.cuda.set_per_process_memory_fraction(max(0.01, share - context / total))
+
+
 def peak_memory(device: torch.device) -> float:
     """Megabytes: since the peak was last reset on a GPU, of the process so far on a CPU."""
     if device.type == "cuda":

@@ -8,11 +8,12 @@ import torch
 
 from fttune.bundle import Bundle
 from fttune.errors import StoppedError
+from fttune.footprint import CONTEXT
 from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
 from fttune.training import checkpoint
 from fttune.training.bench import Bench, network
-from fttune.training.device import device_name, give_back, own_generators, peak_memory, pick_device
+from fttune.training.device import device_name, give_back, keep_to, own_generators, peak_memory, pick_device
 from fttune.training.keeper import Keeper, never
 from fttune.training.loop import Fit, Scores, fit, score
 from fttune.training.probe import measure_once
@@ -41,6 +42,7 @@ def run_bundle(
         torch.set_num_threads(runtime.threads)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+        keep_to(runtime.gpu_share, CONTEXT)
     first = bundle.trials[0]
     known = network(first.cell.backbone, runtime)
     measure_once(known, first.cell.backbone, first.hparams.image_size, pick_device(runtime.device), runtime)
