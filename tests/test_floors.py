@@ -60,7 +60,8 @@ ROOMS: dict[str, set[str]] = {
     "training": VALUES | {"bundle", "cost", "footprint", "data", "backbones", "feature_cache", "features"},
     "distance": VALUES | {"data", "backbones", "feature_cache", "features", "training"},
     "tracking": VALUES,
-    "sweep": GROUND | {"bundle", "cost", "data", "backbones", "features", "training", "distance", "tracking"},
+    "sweep": GROUND
+    | {"bundle", "cost", "footprint", "data", "backbones", "features", "training", "distance", "tracking"},
     "analysis": VALUES | {"tracking"},
     "terminal": GROUND,
     "inventory": UPPER | {"terminal"},
