@@ -8,6 +8,7 @@
     │   │   └── AbsentDataError   an official download that is not on this machine
     │   └── WeightsError        pre-trained weights
     ├── UnreachableError        exit code 4: the tracker or the cluster did not answer
+    ├── StoppedError            exit code 1: a training was asked to stop; what it reached is saved
     └── StoreError              exit code 1: a file of ours (store, cache, spool) cannot be read or written
 
 Errors are caught in one place, `fttune.cli`, which prints the message as one line.
@@ -53,6 +54,10 @@ class UnreachableError(FttuneError):
     """The tracker or the cluster did not answer."""
 
     exit_code = 4
+
+
+class StoppedError(FttuneError):
+    """A training ended before its last step because it was asked to, with what it reached saved."""
 
 
 class StoreError(FttuneError):

@@ -22,7 +22,7 @@ from fttune.runtime import Runtime
 from fttune.sweep.driver import git_commit
 from fttune.sweep.ground import dataset_row, decode
 from fttune.terminal import Decoding, Stepping, print_facts, say
-from fttune.training.checkpoint import difference
+from fttune.training.checkpoint import difference, file_of
 from fttune.training.pretrain import Pretraining, Trained, pretrain
 from fttune.trial import stored_size
 
@@ -96,7 +96,7 @@ def _is_there(recipe: Recipe, job: Pretraining) -> bool:
 
 
 def _train(name: str, job: Pretraining, store: ImageStore, runtime: Runtime) -> Trained | None:
-    path = networks.workshop(name) / "checkpoint.pt"
+    path = file_of(networks.workshop(name), "checkpoint")
     with Stepping(name, job.hparams.steps) as watcher, _stopping() as stopped:
         return pretrain(job, store, runtime, path=path, watcher=watcher, interrupted=stopped)
 

@@ -12,9 +12,11 @@ class Runtime:
 
     store: Path  # folder of decoded images
     cache: Path  # folder of frozen features
-    state: Path | None = None  # folder of what was measured on this machine; None: nothing is measured
+    state: Path | None = None  # folder of stage times and checkpoints; None: neither is kept
+    checkpoint_seconds: float = 120.0  # between two checkpoints of a trial
     cache_bytes: int | None = None  # that the features may take; None: any
     device: str = "auto"  # auto: a GPU where the process sees one
+    gpu_share: float = 1.0  # of a GPU's memory that the process may take
     threads: int | None = None  # of the training; None: torch's own choice
     weights: Mapping[str, Path] = field(default_factory=dict)  # backbone: file, instead of where the catalog looks
     git_commit: str = ""  # of the code, for the record

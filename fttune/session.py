@@ -30,13 +30,14 @@ from fttune.sweep.driver import (
 )
 from fttune.sweep.ground import Ground, prepare, survey
 from fttune.sweep.progress import Display, clock
+from fttune.sweep.supply import Supply
 from fttune.terminal import Decoding, print_json, print_lines, say
 from fttune.tracking.runs import Tracker
 from fttune.tracking.writer import Writer
 from fttune.trial import Trial
 
 if TYPE_CHECKING:
-    from fttune.sweep.tune import Outcome
+    from fttune.sweep.ledger import Outcome
 
 # Exit codes of `fttune run`.
 DONE, FAILED, NOTHING, UNDELIVERED, INTERRUPTED = 0, 1, 3, 4, 130
@@ -168,7 +169,8 @@ def _work(
     model: CostModel,
 ) -> "Outcome":
     """Measure the missing distances, run the chosen trials."""
-    from fttune.sweep.tune import Outcome, cluster, run_jobs
+    from fttune.sweep.ledger import Outcome
+    from fttune.sweep.tune import cluster, run_jobs
 
     distances, missing = ground.distances()
     known = {record.id for record in tracker.distances()}
@@ -179,7 +181,14 @@ def _work(
     # Distances last: of the images that trials have passed to the classifier, they then find the features.
     queue = [*longest_first(model, caching.without(bundle(chosen), kept)), *wanted]
     with cluster(call.address), Display(chosen, price(model, chosen)) as display:
-        outcome = run_jobs(queue, runtime, sweep.resources, [writer, display], fail_fast=call.fail_fast)
+        outcome = run_jobs(
+            queue,
+            runtime,
+            sweep.resources,
+            [writer, display],
+            supply=Supply.of(ground),
+            fail_fast=call.fail_fast,
+        )
     outcome.notes += missing
     return outcome
 

@@ -21,6 +21,7 @@ class Partial:
     """
 
     def __init__(self, stem: Path, *, terms: Mapping[str, Any], head: bytes) -> None:
+        self.stem = stem
         self._data, self._journal = stem.with_suffix(".part"), stem.with_suffix(".journal")
         self._terms, self._head = dict(terms), head
         self._files: list[FileIO] = []

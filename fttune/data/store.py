@@ -6,6 +6,7 @@ index remembers the digest of a source by its fingerprint, so that an unchanged 
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -112,6 +113,11 @@ def find_built(
         return None
 
 
+def is_built(*, root: Path, digest: str, size: int, resize: Resize) -> bool:
+    """Whether there is a store of known content; it is not looked into."""
+    return (root / _file(digest, size, resize)).exists()
+
+
 def open_store(*, root: Path, digest: str, size: int, resize: Resize) -> ImageStore:
     """Map the store of known content; StoreError when it is not there or damaged."""
     path = root / _file(digest, size, resize)
@@ -159,6 +165,7 @@ def _decode_all(census: Census, partial: Partial, size: int, resize: Resize, pro
     """Append what is not decoded yet, chunk by chunk, in the order of the source."""
     refs = census.source.images
     done = sum(map(census.recall, partial.take_up()))
+    _check_room(partial.stem.parent, (len(refs) - done) * size * size * 3)
     if done and progress:
         progress(done, len(refs))
     with ThreadPoolExecutor(cores()) as pool:
@@ -170,6 +177,16 @@ def _decode_all(census: Census, partial: Partial, size: int, resize: Resize, pro
             del images  # not beside those of the next chunk
             if progress:
                 progress(start + len(chunk), len(refs))
+
+
+def _check_room(root: Path, needed: int) -> None:
+    """Rather now than after hours; images that turn out corrupt would have needed less."""
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise StoreError(
+            f"no room left in {root}: decoding takes {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free;"
+            " set FTTUNE_STORE to move it"
+        )
 
 
 def _publish(

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any
 
 # Read by Ray when it is imported or started. Left to itself Ray would rebuild the environment of `uv run` for every
 # worker, write its own logs of each result, and count usage.
@@ -24,40 +26,19 @@ ALLOCATOR = {
 
 import ray
 from ray import tune
+from ray.actor import exit_actor
 
 from fttune.bundle import Bundle
 from fttune.config import Resources
-from fttune.distance.job import DistanceJob
 from fttune.errors import ConfigError, UnreachableError
-from fttune.record import CurvePoint, DistanceRecord, RunRecord
+from fttune.footprint import Footprint
 from fttune.runtime import Runtime
-from fttune.sweep.worker import Job, Wire, work
-from fttune.trial import Trial
+from fttune.sweep.fraction import shares
+from fttune.sweep.ledger import Job, Ledger, Listener, Outcome, Run
+from fttune.sweep.supply import Supply
+from fttune.sweep.worker import Work, measure
 
-_RESTARTS = 2  # of a job whose process died; an error of the job itself is not tried again
-
-
-class Listener(Protocol):
-    """Who wants to know how a sweep goes; called on the driver, from Tune's loop, so it must return at once."""
-
-    def started(self, trial: Trial) -> None: ...
-
-    def point(self, trial_id: str, point: CurvePoint) -> None: ...
-
-    def finished(self, record: RunRecord, traceback: str = "") -> None: ...
-
-    def distance(self, record: DistanceRecord) -> None: ...
-
-
-@dataclass(kw_only=True, slots=True)
-class Outcome:
-    """What became of a list of jobs."""
-
-    finished: list[RunRecord] = field(default_factory=list)
-    failed: list[RunRecord] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # a line for each distance that could not be measured
-    lost: int = 0  # distances whose measurement failed
-    complete: bool = False  # every job came to an end; otherwise interrupted or stopped at the first failure
+_MODEL = "accelerator_type:"  # how Ray begins the name of a resource that tells a model of GPU
 
 
 @contextmanager
@@ -86,119 +67,178 @@ def run_jobs(
     resources: Resources,
     listeners: Sequence[Listener],
     *,
+    supply: Supply | None = None,
     fail_fast: bool = False,
 ) -> Outcome:
-    """Run every job once, in order, as many side by side as fit; processes are reused from job to job.
+    """Run every job to its end, in order, as many side by side as fit; processes are reused from job to job.
 
-    Returns when all came to an end, or after an interrupt (SIGINT) with `complete` false.
+    What is to be tried again (`Ledger` says what and how often) is, once the rest is done. Returns when all came to an
+    end, or after an interrupt (SIGINT or SIGTERM; what was under way is saved) with `complete` false.
     """
-    share = _share(resources)
-    relay = _Relay(jobs=jobs, listeners=listeners, git_commit=runtime.git_commit)
+    _check(resources)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    given = shares(
+        jobs, resources.gpu, _models(), runtime.state, lambda model, some: _probe(model, some, runtime, supply)
+    )
+    ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given)
+    with _terminated_as_interrupted():
+        while ledger.runs and _round(ledger, runtime, resources, supply, fail_fast=fail_fast):
+            if fail_fast and ledger.outcome.failed:
+                break
+    return ledger.outcome
+
+
+def _round(ledger: Ledger, runtime: Runtime, resources: Resources, supply: Supply | None, *, fail_fast: bool) -> bool:
+    """Give every run of the ledger to a worker once; False when interrupted before all of them had ended."""
+    runs = ledger.runs
+    before = _nodes(alive=True)
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
+        worker = tune.with_parameters(_Worker, runs=[(r.job, r.share) for r in runs], runtime=runtime, supply=supply)
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_work, jobs=list(jobs), runtime=runtime), share),
-            param_space={"job": tune.grid_search(list(range(len(jobs))))},
+            tune.with_resources(worker, lambda config: _bundle(resources.cpu, runs[config["job"]].share)),
+            param_space={"job": tune.grid_search(list(range(len(runs))))},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=resources.max_concurrent),
             run_config=tune.RunConfig(
                 storage_path=folder,
                 name="sweep",
                 verbose=0,
-                callbacks=[relay],
-                stop=_StopAtFailure(relay.outcome) if fail_fast else None,
-                failure_config=tune.FailureConfig(max_failures=_RESTARTS),
+                callbacks=[_Relay(ledger)],
+                # Trials save themselves; a worker that Tune saves at their end is not used again.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                stop=_StopAtFailure(ledger.outcome) if fail_fast else None,
             ),
         )
-        tuner.fit()
-    relay.outcome.complete = len(relay.ended) == sum(len(job.trials) if isinstance(job, Bundle) else 1 for job in jobs)
-    return relay.outcome
+        try:
+            tuner.fit()
+        except KeyboardInterrupt:  # a second one, while Tune was ending its trials after the first
+            ledger.close(())
+            return False
+    return ledger.close(before - _nodes(alive=True))
 
 
-def _share(resources: Resources) -> dict[str, float]:
-    """What one job occupies on the running cluster; ConfigError when no machine of ours could ever offer it."""
-    offered = ray.cluster_resources()
-    gpus = offered.get("GPU", 0)
-    gpu = (0.25 if gpus else 0.0) if resources.gpu == "auto" else float(resources.gpu)
-    for name, asked, has in (("gpu", gpu, gpus), ("cpu", resources.cpu, offered.get("CPU", 0))):
-        if asked > has:
-            raise ConfigError(f"resources.{name}: a trial asks for {asked:g}, but the cluster has {has:g}")
-    return {"cpu": resources.cpu, "gpu": gpu}
+def _bundle(cpu: float, gpu: float) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([{"CPU": cpu, "GPU": gpu}])
 
 
-def _work(config: dict[str, Any], *, jobs: Sequence[Job], runtime: Runtime) -> None:
-    """On a worker: run one job and report what it came to as plain values."""
-    wire = Wire(tune.report)
-    work(jobs[config["job"]], runtime, wire)
-    wire.send()
+def _nodes(*, alive: bool) -> set[str]:
+    """The ids of the cluster's machines."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"] == alive}
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM, which machines are shut down with, end a sweep as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check(resources: Resources) -> None:
+    """ConfigError when the cluster could never offer what one job asks for."""
+    offered, gpu = ray.cluster_resources(), resources.gpu
+    asked = {"gpu": 0.0 if isinstance(gpu, str) else gpu, "cpu": resources.cpu}
+    for name, number in asked.items():
+        if number > (has := offered.get(name.upper(), 0)):
+            raise ConfigError(f"resources.{name}: a trial asks for {number:g}, but the cluster has {has:g}")
+
+
+def _models() -> list[str]:
+    """The models of GPU in the cluster, as Ray tells them apart; one without a name where it cannot."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    return sorted({next((n for n in one if n.startswith(_MODEL)), "") for one in resources})
+
+
+def _probe(
+    model: str, bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None
+) -> Sequence[Footprint | None]:
+    """Measure bundles on a whole GPU of a model, in one process."""
+    place = {model: 0.001} if model else {}
+    asked = ray.remote(num_cpus=1, num_gpus=1, resources=place, max_retries=2)(_measure)
+    return ray.get(asked.remote(bundles, runtime, supply))
+
+
+def _measure(bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None) -> list[Footprint | None]:
+    return [measure(bundle, runtime, supply) for bundle in bundles]
+
+
+class _Worker(tune.Trainable):
+    """A process that works on one job after another, and tells of each as plain values."""
+
+    _work: Work | None = None
+    _leaving = False
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        runs: Sequence[tuple[Job, float]] = (),
+        runtime: Runtime | None = None,
+        supply: Supply | None = None,
+    ) -> None:
+        assert runtime is not None  # Tune knows no setup without defaults
+        self._runs, self._runtime, self._supply = runs, runtime, supply
+        self._place: int = config["job"]
+        self._node = ray.get_runtime_context().get_node_id()
+        self._ended_before = signal.signal(signal.SIGTERM, self._terminate)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._place, self._work = new_config["job"], None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        if self._leaving:
+            exit_actor()
+        self._work = work = self._work or self._begin()
+        news = work.take()
+        self._leaving = any("stopped" in one for one in news)
+        return {"news": news, "node": self._node, "done": work.ended and not self._leaving}
+
+    def _begin(self) -> Work:
+        job, share = self._runs[self._place]
+        return Work(job, replace(self._runtime, gpu_share=share or 1.0), self._supply)
+
+    def cleanup(self) -> None:
+        """Tune has no more use for what this worker does: what it has reached is saved."""
+        if self._work and not self._work.ended:
+            self._work.stop()
+            self._work.join()
+
+    def _terminate(self, number: int, frame: Any) -> None:
+        """The machine is taken away: save at once, tell, and go."""
+        if self._work and not self._work.ended:
+            self._work.stop()
+        elif callable(self._ended_before):
+            self._ended_before(number, frame)
 
 
 class _Relay(tune.Callback):
-    """Turns what Tune says about its trials into calls on our listeners."""
+    """Turns what Tune says about its trials into entries of our ledger."""
 
-    def __init__(self, *, jobs: Sequence[Job], listeners: Sequence[Listener], git_commit: str) -> None:
-        self.outcome = Outcome()
-        self.ended: set[str] = set()  # ids of trials, places of distances
-        self._jobs = jobs
-        self._listeners = listeners
-        self._git_commit = git_commit
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._runs = list(ledger.runs)
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune saves its callbacks beside its own state, which is never restored: what is logged is the state.
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        job = self._jobs[trial.config["job"]]
-        for one in job.trials if isinstance(job, Bundle) else ():
-            for listener in self._listeners:
-                listener.started(one)
+        self._ledger.started(self._run(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        for news in result["news"]:
-            self._hear(trial.config["job"], news)
+        self._ledger.hear(self._run(trial), result["node"], result["news"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        place = trial.config["job"]
-        job, reason = self._jobs[place], f"the process of the trial died {_RESTARTS + 1} times"
-        for name in [one.id for one in job.trials] if isinstance(job, Bundle) else [str(place)]:
-            if self._ends(name):
-                self._fail(job, name, reason, "")
+        self._run(trial).died = True
 
-    def _hear(self, place: int, news: dict[str, Any]) -> None:
-        if "point" in news:
-            for listener in self._listeners:
-                listener.point(news["trial"], CurvePoint(**news["point"]))
-        elif "record" in news:
-            if self._ends(news["record"]["trial_id"]):
-                self._finish(RunRecord(**news["record"]))
-        elif self._ends(name := news.get("trial", str(place))):
-            if "distance" in news:
-                for listener in self._listeners:
-                    listener.distance(DistanceRecord(**news["distance"]))
-            else:
-                self._fail(self._jobs[place], name, news["error"], news["traceback"])
-
-    def _ends(self, name: str) -> bool:
-        """Whether this is the first end of a trial: Tune restarts one whose process dies after its last report."""
-        first = name not in self.ended
-        self.ended.add(name)
-        return first
-
-    def _fail(self, job: Job, name: str, reason: str, trace: str) -> None:
-        first = reason.splitlines()[0]
-        if isinstance(job, DistanceJob):
-            self.outcome.lost += 1
-            self.outcome.notes.append(f"FAILED  {job.metric} distance of {job.dataset} not measured: {first}")
-            return
-        (trial,) = (trial for trial in job.trials if trial.id == name)
-        self._finish(RunRecord.of(trial, status="failed", error=first, git_commit=self._git_commit), trace)
-
-    def _finish(self, record: RunRecord, trace: str = "") -> None:
-        kept: Literal["failed", "finished"] = "failed" if record.status == "failed" else "finished"
-        getattr(self.outcome, kept).append(record)
-        for listener in self._listeners:
-            listener.finished(record, trace)
+    def _run(self, trial: Any) -> Run:
+        return self._runs[trial.config["job"]]
 
 
 class _StopAtFailure(tune.Stopper):

@@ -1,5 +1,8 @@
 """A job on a worker: trials that train together, or a measurement of a distance; needs no Ray."""
 
+import logging
+import queue
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -7,59 +10,137 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from fttune.bundle import Bundle
-from fttune.distance.job import DistanceJob
+from fttune.errors import StoppedError, UsageError
+from fttune.footprint import Footprint
 from fttune.runtime import Runtime
+from fttune.sweep.ledger import Job, keys
+from fttune.sweep.supply import Supply
 
-Job = Bundle | DistanceJob
 _PAUSE = 0.5  # seconds that what is to be told is gathered for; each report costs both sides milliseconds
+_LONGEST = 8.0  # seconds that a job which is told to stop may take to save
+
+News = dict[str, Any]
 
 
-class Wire:
-    """Gathers what a worker has to tell the driver, as plain values."""
+class Work:
+    """One job on a thread of its own, so that whoever waits for it can still hear signals."""
 
-    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
-        self._report = report
-        self._news: list[dict[str, Any]] = []
-        self._sent = time.monotonic()
+    def __init__(self, job: Job, runtime: Runtime, supply: Supply | None = None) -> None:
+        self.ended = False  # and everything it had to tell was taken
+        self._news: queue.SimpleQueue[News | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(job, runtime, supply), name="fttune-job", daemon=True)
+        self._thread.start()
 
-    def tell(self, **news: Any) -> None:
-        self._news.append(news)
-        if "point" in news and time.monotonic() > self._sent + _PAUSE:
-            self.send()
+    def take(self, pause: float = _PAUSE) -> list[News]:
+        """What there is to tell after at most `pause` seconds, or as soon as the job ends."""
+        taken, until = [], time.monotonic() + pause
+        while not self.ended:
+            try:
+                news = self._news.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            if news is None:
+                self.ended = True
+            else:
+                taken.append(news)
+        return taken
 
-    def send(self) -> None:
-        self._report({"news": self._news})
-        self._news, self._sent = [], time.monotonic()
+    def stop(self) -> None:
+        """Ask the job to save what it has reached and to end."""
+        self._stop.set()
+
+    def join(self) -> None:
+        """Wait until a job that was asked to stop has ended, but not for a step that takes longer than seconds."""
+        self._thread.join(_LONGEST)
+
+    def _run(self, job: Job, runtime: Runtime, supply: Supply | None) -> None:
+        notes = _Notes(self._tell)
+        logger = logging.getLogger("fttune")
+        logger.addHandler(notes)
+        try:
+            work(job, runtime, self._tell, self._stop.is_set, supply)
+        finally:
+            logger.removeHandler(notes)
+            self._news.put(None)
+
+    def _tell(self, **news: Any) -> None:
+        self._news.put(news)
 
 
-def work(job: Job, runtime: Runtime, wire: Wire) -> None:
+def work(
+    job: Job,
+    runtime: Runtime,
+    tell: Callable[..., None],
+    stopped: Callable[[], bool],
+    supply: Supply | None = None,
+) -> None:
     """Run a job and tell what it came to; an error is told as a result, so that the process lives on for the next."""
-    if isinstance(job, Bundle):
-        return _train(job, runtime, wire)
     try:
-        wire.tell(distance=asdict(job.measure(runtime)))
+        if supply:
+            supply.ensure(job, runtime.store)
+        if isinstance(job, Bundle):
+            _train(job, runtime, tell, stopped)
+        else:
+            tell(distance=asdict(job.measure(runtime)))
+    except StoppedError:
+        tell(stopped=True)
     except Exception as error:
-        wire.tell(**_told(error))
-    return None
+        for key in keys(job):
+            tell(trial=key, **_told(error))
 
 
-def _train(bundle: Bundle, runtime: Runtime, wire: Wire) -> None:
+def _train(bundle: Bundle, runtime: Runtime, tell: Callable[..., None], stopped: Callable[[], bool]) -> None:
     # Here, not above: the driver that hands out jobs needs no torch.
     from fttune.training.run import run_bundle
 
     try:
-        records = run_bundle(bundle, runtime, lambda trial, point: wire.tell(trial=trial.id, point=asdict(point)))
+        records = run_bundle(bundle, runtime, lambda trial, point: tell(trial=trial.id, point=asdict(point)), stopped)
+    except StoppedError:
+        raise
     except Exception as error:
         if len(bundle.trials) == 1:
-            return wire.tell(trial=bundle.trials[0].id, **_told(error))
+            return tell(trial=bundle.trials[0].id, **_told(error))
         # One by one, so that what is wrong with one is not the end of the others.
         for trial in bundle.trials:
-            _train(replace(bundle, trials=(trial,)), runtime, wire)
+            _train(replace(bundle, trials=(trial,)), runtime, tell, stopped)
         return None
     for record in records:
-        wire.tell(record=asdict(record))
+        tell(trial=record.trial_id, record=asdict(record))
     return None
 
 
-def _told(error: Exception) -> dict[str, str]:
-    return {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+def measure(bundle: Bundle, runtime: Runtime, supply: Supply | None = None) -> Footprint | None:
+    """What a bundle takes of a GPU; None where the process sees none."""
+    from fttune.training.probe import footprint
+
+    if supply:
+        supply.ensure(bundle, runtime.store)
+    return footprint(bundle, runtime)
+
+
+def _told(error: Exception) -> News:
+    """`final`: what the user gave is wrong, and stays so; `memory`: a GPU had no room."""
+    return {
+        "error": f"{type(error).__name__}: {error}",
+        "traceback": traceback.format_exc(),
+        "final": isinstance(error, UsageError),
+        "memory": _is_out_of_memory(error),
+    }
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from torch import OutOfMemoryError
+
+    return isinstance(error, OutOfMemoryError)
+
+
+class _Notes(logging.Handler):
+    """Passes on what training warns of."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(note=record.getMessage())

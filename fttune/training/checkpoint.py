@@ -1,21 +1,33 @@
-"""A training on disk, in the middle: written whole or not at all, and taken up only under the same terms."""
+"""A training on disk, in the middle: written whole or not at all, and taken up only under the same terms.
+
+One file of named tensors, with the plain values in its header: no code is in it, and none is run to read it.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
-from fttune.errors import StoreError, UsageError
+from fttune.backbones.tensors import SUFFIX, read_with_values, write_tensors
+from fttune.errors import StoreError, UsageError, WeightsError
 from fttune.files import replacing, writing
 
 Terms = Mapping[str, Any]  # what the outcome of a training follows from, as plain values
+_TENSOR = "tensor"  # the one key of what stands for a tensor among plain values
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """The checkpoint of the training `name`."""
+    return folder / f"{name}{SUFFIX}"
 
 
 def save(path: Path, terms: Terms, state: Mapping[str, Any]) -> None:
-    """Replace the checkpoint at `path`."""
+    """Replace the checkpoint at `path`; a state is a tree of mappings, lists, tensors and plain values."""
+    tensors: dict[str, Tensor] = {}
+    values = _apart({"terms": dict(terms), **state}, tensors)
     with writing(path.parent), replacing(path) as temporary:
-        torch.save({"terms": dict(terms), **state}, temporary)
+        write_tensors(tensors, temporary, values)
 
 
 def load(path: Path, terms: Terms) -> dict[str, Any] | None:
@@ -26,13 +38,14 @@ def load(path: Path, terms: Terms) -> dict[str, Any] | None:
     """
     for left in path.parent.glob(f".{path.name}.*.tmp"):
         left.unlink(missing_ok=True)
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        there = saved.pop("terms")
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except Exception as error:  # a broken pickle can fail in any way at all
-        raise StoreError(f"{path}: damaged checkpoint ({type(error).__name__}); remove it to start again") from error
+    try:
+        tensors, values = read_with_values(path)
+        saved = _together(values, tensors)
+        there = saved.pop("terms")
+    except (WeightsError, KeyError, AttributeError) as error:
+        raise StoreError(f"{path}: damaged checkpoint ({error}); remove it to start again") from error
     if apart := difference(there, terms):
         raise UsageError(
             f"a training with other settings stands at {path.parent}: {apart}; remove the folder or give another name"
@@ -48,6 +61,27 @@ def difference(there: Terms, here: Terms) -> str:
         if old != new:
             return f"{name} is {old} there and {new} here"
     return ""
+
+
+def _apart(state: Any, tensors: dict[str, Tensor], name: str = "") -> Any:
+    """The plain values of a state; its tensors go into `tensors`, under their path in the state."""
+    if isinstance(state, Tensor):
+        tensors[name] = state
+        return {_TENSOR: name}
+    if isinstance(state, Mapping):
+        return {str(key): _apart(value, tensors, f"{name}/{key}") for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [_apart(value, tensors, f"{name}/{place}") for place, value in enumerate(state)]
+    return state
+
+
+def _together(values: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The state that was taken apart into these values and tensors."""
+    if isinstance(values, dict):
+        if values.keys() == {_TENSOR}:
+            return tensors[values[_TENSOR]]
+        return {key: _together(value, tensors) for key, value in values.items()}
+    return [_together(value, tensors) for value in values] if isinstance(values, list) else values
 
 
 def _plain(value: object) -> object:

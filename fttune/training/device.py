@@ -46,15 +46,24 @@ def device_name(device: torch.device) -> str:
 
 
 def give_back() -> None:
-    """Return freed memory to the system, where the C library can.
+    """Return freed memory to the system (where the C library can) and to the other processes on the GPU.
 
     Workers are told to keep what they free, since every step asks for the same blocks again; the next trial asks for
     others, and a process that never gave any back would grow from trial to trial.
     """
     gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
     if trim is not None:
         trim(0)
+
+
+def keep_to(share: float, context: int) -> None:
+    """Hold this process to its share of a GPU's memory, less the `context` bytes that it holds beside its tensors."""
+    if torch.cuda.is_available() and share < 1:
+        total = torch.cuda.mem_get_info()[1]
+        torch.cuda.set_per_process_memory_fraction(max(0.01, share - context / total))
 
 
 def peak_memory(device: torch.device) -> float:

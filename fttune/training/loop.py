@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from fttune.features import at_once
 from fttune.record import CurvePoint
 from fttune.training.inputs import Labelled
+from fttune.training.keeper import Keeper
 from fttune.training.steps import Training
 from fttune.training.surgery import Student
 from fttune.trial import HParams
@@ -32,13 +33,17 @@ class Clock:
     """Seconds spent under each name, measured between laps."""
 
     def __init__(self) -> None:
-        self.laps: dict[str, float] = {"train": 0.0, "eval": 0.0}
+        self.laps: dict[str, float] = {"train": 0.0, "eval": 0.0, "save": 0.0}
+        self.before = 0.0  # seconds of the laps that an earlier process spent
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
         self.laps[name] += now - self._last
         self._last = now
+
+    def resume(self, laps: Mapping[str, float]) -> None:
+        self.laps, self.before = dict(laps), sum(laps.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +55,7 @@ class Fit:
     steps: int  # taken; fewer than asked only when the loss left the numbers
     train_seconds: float
     eval_seconds: float
+    seconds_before: float = 0.0  # of what the training took, those of processes that did not live to its end
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,28 +82,88 @@ class Best:
             steps=steps,
             train_seconds=seconds["train"],
             eval_seconds=seconds["eval"],
+            seconds_before=clock.before,
         )
 
 
-def fit(student: Student, train: Labelled, val: Labelled, hparams: HParams, *, seed: int, report: Report) -> Fit:
+@dataclass(kw_only=True, slots=True)
+class _Course:
+    """A training with its reports, its best and its clock."""
+
+    training: Training
+    report: Report
+    keeper: Keeper
+    best: Best = field(default_factory=Best)
+    clock: Clock = field(default_factory=Clock)
+    curve: list[CurvePoint] = field(default_factory=list)
+    going: bool = True  # until the last step, or the loss has left the numbers
+
+    def take_up(self) -> None:
+        """Go on from a checkpoint where there is one; its curve is reported again, for whoever did not hear it."""
+        if state := self.keeper.load():
+            self.training.resume(state["training"])
+            if best := state["best"]:
+                self.best = Best(step=best["step"], scores=Scores(**best["scores"]), state=best["state"])
+            self.clock.resume(state["laps"])
+            for point in state["curve"]:
+                self._tell(CurvePoint(**point))
+
+    def advance(self, train: Labelled, val: Labelled) -> None:
+        """To the next report, or only until the training is to be saved."""
+        training, hparams = self.training, self.training.hparams
+        stop = min((training.step // hparams.report_every + 1) * hparams.report_every, hparams.steps)
+        training.advance(train, stop, self.keeper.due)
+        if training.step < stop:
+            return self._save()
+        loss = training.mean_loss()
+        self.clock.lap("train")
+        scores = score(training.student, val)
+        self.best.offer(stop, scores, training.student.trained.state_dict())
+        self.clock.lap("eval")
+        self._tell(CurvePoint(step=stop, train_loss=loss, val_loss=scores.loss, val_accuracy=scores.accuracy))
+        self.going = math.isfinite(loss) and stop < hparams.steps
+        return None
+
+    def _tell(self, point: CurvePoint) -> None:
+        self.curve.append(point)
+        self.report(point)
+
+    def _save(self) -> None:
+        self.clock.lap("train")
+        best = self.best.scores and {
+            "step": self.best.step,
+            "scores": asdict(self.best.scores),
+            "state": self.best.state,
+        }
+        curve = [asdict(point) for point in self.curve]
+        self.keeper.save(
+            {"training": self.training.state(), "best": best, "curve": curve, "laps": dict(self.clock.laps)}
+        )
+        self.clock.lap("save")
+
+
+def fit(
+    student: Student,
+    train: Labelled,
+    val: Labelled,
+    hparams: HParams,
+    *,
+    seed: int,
+    report: Report,
+    keeper: Keeper | None = None,
+) -> Fit:
     """Train for `hparams.steps` steps, report every `report_every`, and put back the weights of the best report.
 
-    A loss that is no longer finite ends the training: what came before it still counts.
+    A loss that is no longer finite ends the training: what came before it still counts. StoppedError once `keeper` is
+    told to stop; then and by its clock the training is saved, and one that was saved goes on bit for bit (on a CPU).
     """
     training = Training.begin(student, len(train.labels), hparams, seed=seed)
-    best, clock = Best(), Clock()
-    while training.step < hparams.steps:
-        training.advance(train, min(training.step + hparams.report_every, hparams.steps))
-        loss, step = training.mean_loss(), training.step
-        clock.lap("train")
-        val_scores = score(student, val)
-        best.offer(step, val_scores, student.trained.state_dict())
-        clock.lap("eval")
-        report(CurvePoint(step=step, train_loss=loss, val_loss=val_scores.loss, val_accuracy=val_scores.accuracy))
-        if not math.isfinite(loss):
-            break
-    student.trained.load_state_dict(best.state)
-    return best.fit(training.step, clock)
+    course = _Course(training=training, report=report, keeper=keeper or Keeper())
+    course.take_up()
+    while course.going and training.step < hparams.steps:
+        course.advance(train, val)
+    student.trained.load_state_dict(course.best.state)
+    return course.best.fit(training.step, course.clock)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""How long each stage of a network takes on this machine, measured once and kept."""
+"""What a network costs on this machine: how long each stage takes, and what a training takes of a GPU's memory."""
 
 import copy
 from collections.abc import Callable
@@ -8,10 +8,15 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
+from fttune.bundle import Bundle
 from fttune.cost import StageTimes
 from fttune.files import locked, writing
+from fttune.footprint import CONTEXT, Footprint
 from fttune.runtime import Runtime
-from fttune.training.device import device_name
+from fttune.training.bench import Bench
+from fttune.training.device import device_name, pick_device
+from fttune.training.loop import score
+from fttune.training.steps import Training
 
 _BATCH = 16  # images
 _ROUNDS = 3  # after one to warm up
@@ -25,6 +30,36 @@ def measure_once(net: nn.Sequential, backbone: str, image_size: int, device: tor
     with writing(folder), locked(StageTimes.place(folder, backbone, image_size, threads)):
         if StageTimes.read(folder, backbone, image_size, threads) is None:
             stage_times(net, backbone, image_size, device).save(folder)
+
+
+def footprint(bundle: Bundle, runtime: Runtime) -> Footprint | None:
+    """What the trials of a bundle take of a GPU, the whole of it where they do not fit; None where there is no GPU.
+
+    Two steps and an evaluation on val, with nobody else on the GPU. Features that they need are kept for the trials.
+    """
+    device = pick_device(runtime.device)
+    if device.type != "cuda":
+        return None
+    total = torch.cuda.mem_get_info(device)[1]
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        more = _rehearse(bundle, runtime) * (len(bundle.trials) - 1)
+        peak = torch.cuda.max_memory_reserved(device) + CONTEXT + more
+    except torch.OutOfMemoryError:
+        peak = total
+    return Footprint(device=device_name(device), peak=peak, total=total)
+
+
+def _rehearse(bundle: Bundle, runtime: Runtime) -> int:
+    """Train and evaluate for a moment; bytes that one more trial of the bundle would take."""
+    trial = bundle.trials[0]
+    bench = Bench.set_up(trial, runtime, bundle.depths)
+    train, val = bench.train(), bench.val()
+    training = Training.begin(bench.student, len(train.labels), trial.hparams, seed=0)
+    training.advance(train, min(2, trial.hparams.steps))
+    score(bench.student, val)
+    # Its values, their slope, their momentum and the values of its best report.
+    return 4 * sum(value.nbytes for value in bench.student.trained.parameters())
 
 
 def stage_times(net: nn.Sequential, backbone: str, image_size: int, device: torch.device) -> StageTimes:

@@ -7,10 +7,14 @@ import numpy as np
 import torch
 
 from fttune.bundle import Bundle
+from fttune.errors import StoppedError
+from fttune.footprint import CONTEXT
 from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
+from fttune.training import checkpoint
 from fttune.training.bench import Bench, network
-from fttune.training.device import device_name, give_back, own_generators, peak_memory, pick_device
+from fttune.training.device import device_name, give_back, keep_to, own_generators, peak_memory, pick_device
+from fttune.training.keeper import Keeper, never
 from fttune.training.loop import Fit, Scores, fit, score
 from fttune.training.probe import measure_once
 from fttune.training.together import Seat, fit_together, fits
@@ -27,42 +31,69 @@ def run_trial(trial: Trial, runtime: Runtime, report: Callable[[CurvePoint], Non
     return run_bundle(Bundle.alone(trial), runtime, lambda _, point: report(point))[0]
 
 
-def run_bundle(bundle: Bundle, runtime: Runtime, report: Report) -> list[RunRecord]:
-    """Train and test the trials of a bundle, at once where there are several; their records in the same order."""
+def run_bundle(
+    bundle: Bundle, runtime: Runtime, report: Report, stopped: Callable[[], bool] = never
+) -> list[RunRecord]:
+    """Train and test the trials of a bundle, at once where there are several; their records in the same order.
+
+    StoppedError soon after `stopped`: a trial alone has then been saved, those that train together start anew.
+    """
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+        keep_to(runtime.gpu_share, CONTEXT)
     first = bundle.trials[0]
     known = network(first.cell.backbone, runtime)
     measure_once(known, first.cell.backbone, first.hparams.image_size, pick_device(runtime.device), runtime)
     try:
         if len(bundle.trials) > 1:
-            return _together(bundle, runtime, report)
-        return [_alone(trial, bundle.depths, runtime, report) for trial in bundle.trials]
+            return _together(bundle, runtime, report, stopped)
+        return [_alone(trial, bundle.depths, runtime, report, stopped) for trial in bundle.trials]
     finally:
         give_back()
 
 
-def _alone(trial: Trial, depths: Sequence[int], runtime: Runtime, report: Report) -> RunRecord:
-    watch = _Watch()
+def _alone(
+    trial: Trial, depths: Sequence[int], runtime: Runtime, report: Report, stopped: Callable[[], bool]
+) -> RunRecord:
+    watch, keeper = _Watch(), _keeper(trial, runtime, stopped)
     with own_generators(trial.seed_for("order")):
         bench = Bench.set_up(trial, runtime, depths)
         watch.lap("data")
         train, val = bench.train(), bench.val()
         watch.lap("feature")
         end = fit(
-            bench.student, train, val, trial.hparams, seed=trial.seed_for("order"), report=lambda p: report(trial, p)
+            bench.student,
+            train,
+            val,
+            trial.hparams,
+            seed=trial.seed_for("order"),
+            report=lambda point: report(trial, point),
+            keeper=keeper,
         )
         watch.lap("fit")
         test = bench.test()
         watch.lap("feature")
         scored = score(bench.student, test), score(bench.student, train)
         watch.lap("eval")
+    keeper.drop()
     return _record(trial, bench, end, scored, watch, together=1)
 
 
-def _together(bundle: Bundle, runtime: Runtime, report: Report) -> list[RunRecord]:
+def _keeper(trial: Trial, runtime: Runtime, stopped: Callable[[], bool]) -> Keeper:
+    """Under the trial's id, which holds all that its outcome follows from but the code that computes it."""
+    if runtime.state is None:
+        return Keeper(stopped=stopped)
+    return Keeper(
+        path=checkpoint.file_of(runtime.state / "checkpoints", trial.id),
+        terms={"trial": trial.id, "torch": torch.__version__, "device": pick_device(runtime.device).type},
+        every=runtime.checkpoint_seconds,
+        stopped=stopped,
+    )
+
+
+def _together(bundle: Bundle, runtime: Runtime, report: Report, stopped: Callable[[], bool]) -> list[RunRecord]:
     """Every combination of the bundle's seeds and settings is trained; those that are its trials are told of."""
     watch = _Watch()
     firsts = {trial.seed: trial for trial in reversed(bundle.trials)}
@@ -70,6 +101,8 @@ def _together(bundle: Bundle, runtime: Runtime, report: Report) -> list[RunRecor
     asked = {(trial.seed, trial.hparams): trial for trial in bundle.trials}
 
     def tell(seat: int, setting: int, point: CurvePoint) -> None:
+        if stopped():
+            raise StoppedError("trials that train together were asked to stop")
         if trial := asked.get((seeds[seat], settings[setting])):
             report(trial, point)
 
@@ -79,7 +112,7 @@ def _together(bundle: Bundle, runtime: Runtime, report: Report) -> list[RunRecor
             benches.append(Bench.set_up(trial, runtime, bundle.depths))
             state = torch.get_rng_state()
         if not (benches[0].cached and fits(benches[0].student)):
-            return [_alone(trial, bundle.depths, runtime, report) for trial in bundle.trials]
+            return [_alone(trial, bundle.depths, runtime, report, stopped) for trial in bundle.trials]
         watch.lap("data")
         train, val = benches[-1].train(), benches[-1].val()
         seats.append(
@@ -122,7 +155,7 @@ def _record(
         test_mean_class_accuracy=test.mean_class_accuracy,
         train_accuracy=train.accuracy,
         best_step=end.best_step,
-        seconds=watch.total() / together,
+        seconds=watch.total() / together + end.seconds_before,
         data_seconds=watch.laps["data"] / together,
         feature_seconds=watch.laps["feature"] / together,
         train_seconds=end.train_seconds,

@@ -1,6 +1,6 @@
 """Steps of SGD that can be stopped after any of them and taken up again, bit for bit as if they never had been."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -90,7 +90,10 @@ class Training:
         cuda = torch.cuda.get_rng_state() if self.total.is_cuda else None
         return {
             "network": self.student.trained.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "momenta": {
+                str(place): self.optimiser.state[value].get("momentum_buffer") for place, value in self._moved()
+            },
+            "rates": [group["lr"] for group in self.optimiser.param_groups],
             "generator": self.generator.get_state(),
             "rest": self.batches.rest.clone(),
             "dropout": {"cpu": torch.get_rng_state(), "cuda": cuda},
@@ -102,7 +105,12 @@ class Training:
     def resume(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken, in a training that was begun with the same settings."""
         self.student.trained.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for place, value in self._moved():
+            if (momentum := state["momenta"][str(place)]) is not None:
+                # As the value lies in memory, which a file does not tell: the optimiser goes over both side by side.
+                self.optimiser.state[value]["momentum_buffer"] = torch.empty_like(value).copy_(momentum)
+        for group, rate in zip(self.optimiser.param_groups, state["rates"], strict=True):
+            group["lr"] = rate
         self.generator.set_state(state["generator"])
         self.batches.rest = state["rest"]
         torch.set_rng_state(state["dropout"]["cpu"])
@@ -110,6 +118,10 @@ class Training:
             torch.cuda.set_rng_state(state["dropout"]["cuda"])
         self.total = state["total"].to(self.total.device)
         self.step, self.since = state["step"], state["since"]
+
+    def _moved(self) -> Iterator[tuple[int, Tensor]]:
+        """What the optimiser moves, numbered."""
+        return enumerate(value for group in self.optimiser.param_groups for value in group["params"])
 
 
 def _logits(data: Labelled, batch: Tensor) -> Tensor:

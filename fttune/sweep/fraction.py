@@ -1,0 +1,46 @@
+"""The share of a GPU that each job is given: what the sweep file says, or what a probe on each model measured."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fttune import footprint
+from fttune.bundle import Bundle
+from fttune.distance.job import DistanceJob
+from fttune.files import writing
+from fttune.footprint import Footprint
+from fttune.sweep.ledger import Job
+
+Probe = Callable[[str, Sequence[Bundle]], Sequence[Footprint | None]]  # runs bundles on a GPU of a model
+
+
+def shares(
+    jobs: Sequence[Job], wanted: float | str, models: Sequence[str], folder: Path | None, probe: Probe
+) -> list[float]:
+    """For each job; distances are measured on the CPU. `folder` keeps what was measured for the next run."""
+    if wanted != "auto" or not models:
+        fixed = 0.0 if wanted == "auto" else float(wanted)
+        return [0.0 if isinstance(job, DistanceJob) else fixed for job in jobs]
+    kinds = {_kind(job): job for job in jobs if isinstance(job, Bundle)}
+    known = {model: _measured(model, kinds, folder, probe) for model in models}
+    return [
+        footprint.share(known[model][_kind(job)] for model in models) if isinstance(job, Bundle) else 0.0
+        for job in jobs
+    ]
+
+
+def _measured(model: str, kinds: dict[str, Bundle], folder: Path | None, probe: Probe) -> dict[str, Footprint | None]:
+    """What each kind of training takes of a model of GPU, each measured once."""
+    known = {kind: Footprint.read(footprint.place(folder, model, kind)) if folder else None for kind in kinds}
+    missing = [kind for kind, found in known.items() if found is None]
+    if not missing:
+        return known
+    for kind, found in zip(missing, probe(model, [kinds[kind] for kind in missing]), strict=True):
+        known[kind] = found
+        if found and folder:
+            with writing(folder):
+                found.save(footprint.place(folder, model, kind))
+    return known
+
+
+def _kind(bundle: Bundle) -> str:
+    return footprint.kind(bundle.trials[0], len(bundle.trials))

@@ -1,0 +1,186 @@
+"""What a list of jobs has come to: what is done, what has failed, what is to be tried again and why; needs no Ray."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from fttune.bundle import Bundle
+from fttune.distance.job import DistanceJob
+from fttune.record import CurvePoint, DistanceRecord, RunRecord
+from fttune.trial import Trial
+
+Job = Bundle | DistanceJob
+TRIES = 3  # how often what fails by itself is tried in all
+
+
+class Listener(Protocol):
+    """Who wants to know how a sweep goes; called on the driver, from Tune's loop, so it must return at once."""
+
+    def started(self, trial: Trial) -> None: ...
+
+    def point(self, trial_id: str, point: CurvePoint) -> None: ...
+
+    def finished(self, record: RunRecord, traceback: str = "") -> None: ...
+
+    def distance(self, record: DistanceRecord) -> None: ...
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """What became of a list of jobs."""
+
+    finished: list[RunRecord] = field(default_factory=list)
+    failed: list[RunRecord] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # a line for each thing the user should be told
+    lost: int = 0  # distances whose measurement failed
+    complete: bool = False  # every job came to an end; otherwise interrupted or stopped at the first failure
+
+
+@dataclass(kw_only=True, slots=True)
+class Run:
+    """One run of one job on a worker."""
+
+    job: Job
+    share: float  # of a GPU
+    node: str = ""  # where it runs, once it has told
+    died: bool = False  # its process is gone
+    stopped: bool = False  # it was told to stop, by whoever takes its machine away
+    ended: set[str] = field(
+        default_factory=set
+    )  # keys whose end was told in this run: done, failed or to be tried again
+
+
+class Ledger:
+    """Takes down what is told of jobs, tells the listeners, and says what is to be run next.
+
+    A trial that fails by itself is tried `TRIES` times, one that a machine takes down with it as often as need be, one
+    that runs out of a GPU's memory with twice the share until it has a whole one.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], listeners: Sequence[Listener], git_commit: str, *, shares: Sequence[float]
+    ) -> None:
+        self.outcome = Outcome()
+        self.runs = [Run(job=job, share=share) for job, share in zip(jobs, shares, strict=True)]
+        self._listeners = listeners
+        self._git_commit = git_commit
+        self._over: set[str] = set()
+        self._failures: Counter[str] = Counter()
+        self._alone: set[str] = set()  # trials whose bundle went down with its process
+
+    def started(self, run: Run) -> None:
+        for trial in _trials(run.job):
+            for listener in self._listeners:
+                listener.started(trial)
+
+    def hear(self, run: Run, node: str, news: Sequence[dict[str, Any]]) -> None:
+        """What a worker on `node` tells of a run."""
+        run.node = node
+        for one in news:
+            self._hear(run, one)
+
+    def close(self, lost_nodes: Collection[str]) -> bool:
+        """End a round in which every run was given to a worker; False when one was never told the end of.
+
+        What is left becomes the runs of the next round.
+        """
+        whole = True
+        for run in self.runs:
+            open_keys = [key for key in keys(run.job) if key not in run.ended]
+            if not open_keys or run.stopped:
+                continue
+            if not run.died:
+                whole = False
+            elif not (run.node in lost_nodes or (not run.node and lost_nodes)):
+                self._died(run, open_keys)
+        self.runs = [again for run in self.runs for again in self._again(run)]
+        self.outcome.complete = not self.runs
+        return whole
+
+    def _hear(self, run: Run, news: dict[str, Any]) -> None:
+        key = news.get("trial") or keys(run.job)[0]
+        if "note" in news:
+            self.outcome.notes.append(news["note"])
+        elif "stopped" in news:
+            run.stopped = True
+        elif key in self._over:
+            return  # a process that dies after its last word is tried again, and says it again
+        elif "point" in news:
+            for listener in self._listeners:
+                listener.point(key, CurvePoint(**news["point"]))
+        elif "error" in news:
+            run.ended.add(key)
+            self._failed(run, key, news)
+        else:
+            run.ended.add(key)
+            self._done(key, news)
+
+    def _done(self, key: str, news: dict[str, Any]) -> None:
+        self._over.add(key)
+        if "record" in news:
+            self._finish(RunRecord(**news["record"]))
+            return
+        for listener in self._listeners:
+            listener.distance(DistanceRecord(**news["distance"]))
+
+    def _failed(self, run: Run, key: str, news: dict[str, Any]) -> None:
+        if news["memory"] and run.share and run.share < 1:
+            self.outcome.notes.append(
+                f"{_name(run.job, key)}: out of memory in {run.share:.3g} of a GPU; tried again with twice the share"
+            )
+            run.share = min(1.0, 2 * run.share)
+            return
+        self._failures[key] += 1
+        if news["final"] or self._failures[key] >= TRIES:
+            self._give_up(run.job, key, news["error"], news["traceback"])
+
+    def _died(self, run: Run, keys: Sequence[str]) -> None:
+        """The process went down by itself: nobody knows which of its trials took it with it, so each goes alone."""
+        for key in keys:
+            self._failures[key] += 1
+            self._alone.add(key)
+            if self._failures[key] >= TRIES:
+                self._give_up(run.job, key, f"the process of the trial died {TRIES} times", "")
+
+    def _again(self, run: Run) -> list[Run]:
+        left = [key for key in keys(run.job) if key not in self._over]
+        if not left:
+            return []
+        if isinstance(run.job, DistanceJob):
+            return [Run(job=run.job, share=run.share)]
+        trials = [trial for trial in run.job.trials if trial.id in left]
+        apart = [(trial,) for trial in trials if trial.id in self._alone]
+        beside = tuple(trial for trial in trials if trial.id not in self._alone)
+        return [
+            Run(job=replace(run.job, trials=some), share=run.share) for some in (*apart, *([beside] if beside else []))
+        ]
+
+    def _give_up(self, job: Job, key: str, error: str, trace: str) -> None:
+        self._over.add(key)
+        first = error.splitlines()[0]
+        if isinstance(job, DistanceJob):
+            self.outcome.lost += 1
+            self.outcome.notes.append(f"FAILED  {job.metric} distance of {job.dataset} not measured: {first}")
+            return
+        (trial,) = (trial for trial in job.trials if trial.id == key)
+        self._finish(RunRecord.of(trial, status="failed", error=first, git_commit=self._git_commit), trace)
+
+    def _finish(self, record: RunRecord, trace: str = "") -> None:
+        kept: Literal["failed", "finished"] = "failed" if record.status == "failed" else "finished"
+        getattr(self.outcome, kept).append(record)
+        for listener in self._listeners:
+            listener.finished(record, trace)
+
+
+def _trials(job: Job) -> tuple[Trial, ...]:
+    return job.trials if isinstance(job, Bundle) else ()
+
+
+def keys(job: Job) -> list[str]:
+    """What news of a job are told under: a trial's id, or what tells one measurement from another."""
+    return [trial.id for trial in job.trials] if isinstance(job, Bundle) else [repr(job.id)]
+
+
+def _name(job: Job, key: str) -> str:
+    return next((trial.name for trial in _trials(job) if trial.id == key), key)

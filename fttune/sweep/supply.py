@@ -1,0 +1,67 @@
+"""How a machine of the cluster comes by the images that a job reads: found in the store, or decoded there, once."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fttune.bundle import Bundle
+from fttune.data.dataset import Dataset
+from fttune.data.store import Corrupt, is_built
+from fttune.distance.sample import Sample
+from fttune.errors import DataError, FttuneError
+from fttune.sweep.ground import Ground, decode
+from fttune.sweep.ledger import Job
+from fttune.trial import Resize, stored_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Supply:
+    """The datasets of a sweep by the digests that its jobs name them with."""
+
+    rows: Mapping[str, Dataset]
+    size: int  # pixels, stored
+    resize: Resize
+    corrupt: Corrupt
+
+    @classmethod
+    def of(cls, ground: Ground) -> "Supply":
+        sweep = ground.sweep
+        rows = {ground.facts.datasets[name].digest: row for name, row in ground.rows.items()}
+        if ground.source:
+            rows[ground.source.facts.digest] = ground.source.row
+        size = stored_size(sweep.train.image_size)
+        return cls(rows=rows, size=size, resize=sweep.train.resize, corrupt=sweep.data.corrupt)
+
+    def ensure(self, job: Job, root: Path) -> None:
+        """Have what a job reads in the store of this machine; processes that ask at once do the work once.
+
+        DataError, naming the machine, where the images are not here or not those of the driver.
+        """
+        for digest in _digests(job):
+            if not is_built(root=root, digest=digest, size=self.size, resize=self.resize):
+                self._fetch(digest, root)
+
+    def _fetch(self, digest: str, root: Path) -> None:
+        row = self.rows[digest]
+        try:
+            store = decode(row, self.size, self.resize, self.corrupt, root, lambda *_: None)
+        except FttuneError as error:
+            raise DataError(
+                f"{platform.node()} has no decoded images of {row.name} in {root} and cannot decode them ({error}):"
+                " FTTUNE_STORE on a file system that all machines share spares them that"
+            ) from None
+        if store.digest != digest:
+            raise DataError(
+                f"the images of {row.name} on {platform.node()} are not those that the sweep was planned with"
+                f" (digest {store.digest[:16]} there, {digest[:16]} here)"
+            )
+
+
+def _digests(job: Job) -> Iterator[str]:
+    if isinstance(job, Bundle):
+        yield job.trials[0].data_digest
+        return
+    yield job.sample.data_digest
+    if isinstance(job.source, Sample):
+        yield job.source.data_digest
