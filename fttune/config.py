@@ -115,9 +115,10 @@ class Resources(Part):
     """What one trial occupies; never part of a trial's identity."""
 
     cpu: Annotated[float, Field(gt=0)] = 1  # cores, and threads of the training
-    gpu: float | Literal["auto"] = "auto"  # a fraction <= 1 or a whole number; auto: a quarter where there is a GPU
+    gpu: float | Literal["auto"] = "auto"  # a fraction <= 1 or a whole number; auto: as measured
     max_concurrent: Count | None = None  # trials side by side; None: as many as fit
     cache_gb: Annotated[float, Field(ge=0)] = 20  # room on disk for the outputs of frozen layers; 0: none is kept
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 120  # between two checkpoints of a trial that is training
 
     @field_validator("gpu")
     @classmethod

@@ -36,6 +36,7 @@ def machine(sweep: Sweep) -> Runtime:
         store=place("store"),
         cache=place("features"),
         state=place("state"),
+        checkpoint_seconds=sweep.resources.checkpoint_seconds,
         cache_bytes=int(sweep.resources.cache_gb * 1e9),
         threads=max(1, int(sweep.resources.cpu)),
         weights=sweep.data.weights,
