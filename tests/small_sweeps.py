@@ -22,10 +22,11 @@ from fttune.training.run import run_trial
 from images import make_folder
 from stores import curve_of, runs_of, wait_until
 
-# Of a record: what the machine made of a trial, not the trial itself.
+# Of a record: how the machine went about a trial, not the trial itself. Trials that train together come out as alone,
+# and a fault parts them.
 _OF_THE_MACHINE = {
     "seconds", "data_seconds", "feature_seconds", "train_seconds", "eval_seconds", "images_per_second",
-    "peak_memory_mb",
+    "peak_memory_mb", "together",
 }  # fmt: skip
 
 
