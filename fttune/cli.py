@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fttune.errors import FttuneError
+from fttune.interrupt import terminated_as_interrupted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +34,8 @@ Size = Annotated[int | None, typer.Option("--image-size", min=1, metavar="PX", h
 def main() -> None:
     """Entry point of the command `fttune`: errors on purpose become one line and an exit code."""
     try:
-        app()
+        with terminated_as_interrupted():
+            app()
     except FttuneError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -58,6 +60,7 @@ def run(
     from fttune.config import load_sweep
     from fttune.session import Call, plan_sweep, run_sweep
     from fttune.sweep.driver import Choice
+    from fttune.terminal import say
 
     sweep = load_sweep(sweep_file, overrides or ())
     choice = Choice(retry_failed=retry_failed, only=tuple(only or ()), limit=limit)
@@ -66,7 +69,11 @@ def run(
         return
     words = ["fttune", "run", str(sweep_file), *(overrides or ())]
     call = Call(words=words, address=address, fail_fast=fail_fast, out=out, as_json=as_json)
-    raise typer.Exit(run_sweep(sweep, choice, call))
+    try:
+        raise typer.Exit(run_sweep(sweep, choice, call))
+    except KeyboardInterrupt:  # before the first trial or after the last
+        say(f"interrupted; what is finished is logged, and this goes on: {call.again()}")
+        raise typer.Exit(130) from None
 
 
 @app.command()

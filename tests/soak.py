@@ -20,7 +20,7 @@ _GRID = {
     "random_top": [1, 2, 3],
 }
 _TRAIN = {"lr": 0.05, "steps": 600, "batch_size": 6, "image_size": 32, "report_every": 200, "views": "flip"}
-_STARTED = 8.0  # seconds that a driver is given before the first kill
+_STARTED = 8.0  # seconds that a driver is given at most before the next kill
 
 
 def soak(folder: Path, *, trials: int, pause: float, seed: int) -> int:
@@ -29,11 +29,12 @@ def soak(folder: Path, *, trials: int, pause: float, seed: int) -> int:
     sweep = write_sweep(folder, grid=_GRID | {"seeds": seeds}, train=_TRAIN, resources={"checkpoint_seconds": 0.2})
     chance, kills = random.Random(seed), Counter[str]()
     driver = Driver(folder, sweep)
+    _ended(driver, _STARTED)
     while (code := _ended(driver, pause * chance.uniform(0.5, 1.5))) != 0:
         if code is not None:
             assert code in (1, 130, -signal.SIGKILL), driver.told
             driver = Driver(folder, sweep, *(["--retry-failed"] if code == 1 else []))
-            _ended(driver, _STARTED)
+            _ended(driver, _STARTED * chance.random())
         else:
             kills[_hurt(driver, chance)] += 1
     once_each(database(folder), trials, (200, 400, 600))

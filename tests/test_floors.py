@@ -18,8 +18,9 @@ GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "tree", "pl
     "schedule",
     "config",
     "recipe",
+    "interrupt",
 }
-VALUES = GROUND - {"tree", "mistakes", "part", "schedule", "config", "recipe", "plan"}
+VALUES = GROUND - {"tree", "mistakes", "part", "schedule", "config", "recipe", "plan", "interrupt"}
 UPPER = GROUND | {
     "caching",
     "cost",
@@ -45,6 +46,7 @@ ROOMS: dict[str, set[str]] = {
     "tree": {"errors"},
     "mistakes": {"errors"},
     "part": set(),
+    "interrupt": set(),
     "schedule": {"trial", "part"},
     "config": {"errors", "layers", "tree", "mistakes", "part", "schedule"},
     "recipe": {"trial", "tree", "mistakes", "part", "schedule", "config"},

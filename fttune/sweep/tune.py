@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,6 +31,7 @@ from fttune.bundle import Bundle
 from fttune.config import Resources
 from fttune.errors import ConfigError, UnreachableError
 from fttune.footprint import Footprint
+from fttune.interrupt import terminated_as_interrupted
 from fttune.runtime import Runtime
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, Outcome, Run
@@ -55,8 +55,11 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UnreachableError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
+    except SystemExit:  # Ray's own answer to SIGTERM while it starts
+        raise KeyboardInterrupt from None
     try:
-        yield
+        with terminated_as_interrupted():  # Ray has put its own handler in the place of the command's
+            yield
     finally:
         ray.shutdown()
 
@@ -81,10 +84,9 @@ def run_jobs(
         jobs, resources.gpu, _models(), runtime.state, lambda model, some: _probe(model, some, runtime, supply)
     )
     ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given)
-    with _terminated_as_interrupted():
-        while ledger.runs and _round(ledger, runtime, resources, supply, fail_fast=fail_fast):
-            if fail_fast and ledger.outcome.failed:
-                break
+    while ledger.runs and _round(ledger, runtime, resources, supply, fail_fast=fail_fast):
+        if fail_fast and ledger.outcome.failed:
+            break
     return ledger.outcome
 
 
@@ -123,19 +125,6 @@ def _bundle(cpu: float, gpu: float) -> tune.PlacementGroupFactory:
 def _nodes(*, alive: bool) -> set[str]:
     """The ids of the cluster's machines."""
     return {node["NodeID"] for node in ray.nodes() if node["Alive"] == alive}
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which machines are shut down with, end a sweep as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _check(resources: Resources) -> None:
