@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from small_sweeps import Driver, database, once_each, results, undisturbed, write_sweep
+from stores import wait_until
 
 _GRID = {
     "datasets": {"mine": {"path": "photos", "images_per_class": [2, 5], "val": 3, "test": 5}},
@@ -21,7 +22,6 @@ _GRID = {
 }
 _TRAIN = {"lr": 0.05, "steps": 600, "batch_size": 6, "image_size": 32, "report_every": 200, "views": "flip"}
 _SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)  # a second one may meet a driver that is ending already
-_STARTED = 8.0  # seconds that a driver is given at most before the next kill
 
 
 def soak(folder: Path, *, trials: int, pause: float, seed: int) -> int:
@@ -30,18 +30,23 @@ def soak(folder: Path, *, trials: int, pause: float, seed: int) -> int:
     sweep = write_sweep(folder, grid=_GRID | {"seeds": seeds}, train=_TRAIN, resources={"checkpoint_seconds": 0.2})
     chance, kills = random.Random(seed), Counter[str]()
     driver = Driver(folder, sweep)
-    _ended(driver, _STARTED)
     while (code := _ended(driver, pause * chance.uniform(0.5, 1.5))) != 0:
         if code is not None:
-            assert code in (1, 130, *(-number for number in _SIGNALS)), (code, driver.told)
+            assert code in (1, 130, *(-number for number in _SIGNALS)) or _caught_by_ray(driver), (code, driver.told)
             driver = Driver(folder, sweep, *(["--retry-failed"] if code == 1 else []))
-            _ended(driver, _STARTED * chance.random())
+            if chance.random() < 0.8:  # otherwise it may be killed while it starts
+                wait_until(lambda driver=driver: driver.family("ray::_Worker") or driver.process.poll() is not None)
         else:
             kills[_hurt(driver, chance)] += 1
     once_each(database(folder), trials, (200, 400, 600))
     assert results(database(folder)) == undisturbed(sweep)
     print(f"{trials} trials, each once and as if nothing had happened, after {dict(kills)}")
     return kills.total()
+
+
+def _caught_by_ray(driver: Driver) -> bool:
+    """While Ray starts, a handler of its own hears SIGTERM, prints where it was, and may take the process down."""
+    return "*** SIGTERM received" in driver.told
 
 
 def _ended(driver: Driver, seconds: float) -> int | None:
