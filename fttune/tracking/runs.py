@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from fttune.errors import ConfigError, StoreError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
-from fttune.tracking import fields
-from fttune.tracking.fields import Row
-from fttune.tracking.uri import asking, database_file, masked, reason, resolve_uri
+from fttune.tracking import claim, fields
+from fttune.tracking.claim import Claim
+from fttune.tracking.fields import Row, SweepRun, TrialRun
+from fttune.tracking.uri import ENVIRONMENT, asking, database_file, masked, reason, resolve_uri
 from fttune.trial import digest
 
 if TYPE_CHECKING:
@@ -26,38 +27,11 @@ if TYPE_CHECKING:
 
 _ARTIFACTS = "mlartifacts"
 
-# Retries are the writer's: a POST that MLflow repeats by itself could create a second run.
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds
-}
-
 _PAGE = 1000  # runs of one search
 _POINTS = 300  # curve points of one batch; MLflow takes 1000 metrics
 _NAME_LENGTH = 250  # characters of a run's name in MLflow's databases
 _CURVE = "val_accuracy"
 _PARENT = "mlflow.parentRunId"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepRun:
-    """The parent run of a sweep."""
-
-    sweep: str
-    run_id: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrialRun:
-    """The run of a trial, as far as it is logged."""
-
-    run_id: str
-    step: int  # the highest of its curve; -1 where there is none
-    done: bool
 
 
 class Tracker:
@@ -87,6 +61,21 @@ class Tracker:
     def running(self) -> list[str]:
         """The ids of trials that are marked as running; those of a killed sweep stay so until it runs again."""
         return [tags[fields.TRIAL_ID] for tags in self._tags("trial", None, ("running",))]
+
+    def claim(self, sweep: str) -> Claim | None:
+        """Who runs a sweep, or was killed while running it (its claim is not fresh); None: its last driver ended."""
+        run = next(self._runs("sweep", sweep), None)
+        return claim.of_run(run.data) if run else None
+
+    def take(self, sweep: SweepRun, own: Claim, over: Claim | None = None) -> bool:
+        """Claim a sweep that is free or was left by `over`; False where another driver has it."""
+        with asking(self.uri):
+            return claim.take(self._client, sweep.run_id, own, over)
+
+    def beat(self, sweep: SweepRun, own: Claim) -> bool:
+        """Give a sign of life; False where another driver has taken the sweep."""
+        with asking(self.uri):
+            return claim.beat(self._client, sweep.run_id, own)
 
     def log_report(self, sweep: str, folder: Path) -> None:
         """Upload the files of a report to the sweep's run, under `report`."""
@@ -191,15 +180,17 @@ class Tracker:
         return (fields.unpack(row, tags) for tags in self._tags(kind, sweep, ("done", "failed")))
 
     def _tags(self, kind: str, sweep: str | None, states: Sequence[str]) -> Iterator[Mapping[str, str]]:
-        """The tags of the runs of one kind that are in one of `states`; no database is made to look into."""
+        """The tags of the runs of one kind that are in one of `states`."""
+        return (run.data.tags for run in self._runs(kind, sweep) if run.data.tags.get(fields.STATUS) in states)
+
+    def _runs(self, kind: str, sweep: str | None) -> Iterator["Run"]:
+        """The runs of one kind; no database is made to look into."""
         file = database_file(self.uri)
         if file and not file.exists():
             return
         asked = f" and tags.`{fields.sweep_tag(sweep)}` = 'true'" if sweep else ""
         with asking(self.uri):
-            for run in self._search(f"tags.`{fields.KIND}` = '{kind}'{asked}"):
-                if run.data.tags.get(fields.STATUS) in states:
-                    yield run.data.tags
+            yield from self._search(f"tags.`{fields.KIND}` = '{kind}'{asked}")
 
     def _search(self, condition: str, page: int = _PAGE) -> Iterator["Run"]:
         """The runs that meet a condition, oldest first, asked for in pages of `page`."""
@@ -254,7 +245,7 @@ class Tracker:
 
     @cached_property
     def _mlflow(self) -> ModuleType:
-        for name, value in _ENVIRONMENT.items():
+        for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         import mlflow
 
