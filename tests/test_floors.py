@@ -67,8 +67,9 @@ ROOMS: dict[str, set[str]] = {
     "inventory": UPPER | {"terminal"},
     "describe": UPPER | {"inventory", "terminal"},
     "session": UPPER | {"terminal"},
+    "status": UPPER | {"terminal"},
     "pretraining": UPPER | {"terminal"},
-    "cli": UPPER | {"describe", "inventory", "pretraining", "session", "terminal"},
+    "cli": UPPER | {"describe", "inventory", "pretraining", "session", "status", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
 BARE = {"data", "backbones", "feature_cache", "features", "training", "distance"}

@@ -68,6 +68,19 @@ def state_file(sweep: Sweep, suffix: str) -> Path:
     return place("state") / f"{sweep.name}-{key}{suffix}"
 
 
+def last_tracked(sweep: Sweep) -> Sweep:
+    """The sweep with the tracker that it was last run with on this machine, where this folder has none."""
+    file, note = database_file(open_tracker(sweep).uri), _note(sweep)
+    if file is None or file.is_absolute() or file.exists() or not note.exists():
+        return sweep
+    return sweep.model_copy(update={"tracking": sweep.tracking.model_copy(update={"uri": note.read_text()})})
+
+
+def _note(sweep: Sweep) -> Path:
+    """Where the database is that a sweep was last run with, whatever folder that was in."""
+    return place("state") / f"{sweep.name}-{digest([sweep.tracking.experiment, sweep.name])[:16]}.tracker"
+
+
 @contextmanager
 def alone(sweep: Sweep) -> Iterator[None]:
     """Hold the sweep on this machine; UsageError while another process runs it."""
@@ -75,6 +88,8 @@ def alone(sweep: Sweep) -> Iterator[None]:
     with claimed(lock) as free:
         if not free:
             raise UsageError(f"sweep '{sweep.name}' is being run by another process; `fttune status` shows how it goes")
+        if file := database_file(open_tracker(sweep).uri):
+            _note(sweep).write_text(f"sqlite:///{file.absolute()}")
         yield
 
 

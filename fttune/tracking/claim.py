@@ -8,12 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from fttune.trial import digest
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 BEAT = 15.0  # seconds between two signs of life
 FRESH = 60.0  # seconds after the last one in which a driver counts as alive
@@ -21,6 +18,16 @@ FRESH = 60.0  # seconds after the last one in which a driver counts as alive
 _BOOT, _PROCESSES = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 _TURN = "driver"  # a param `driver.N` for each driver that a sweep has had: MLflow lets nobody change a param
 _TAG = "fttune.claim"  # the last sign of life of the last of them
+
+
+class Client(Protocol):
+    """What is needed of an MlflowClient."""
+
+    def get_run(self, run_id: str) -> Any: ...
+
+    def log_param(self, run_id: str, key: str, value: Any) -> Any: ...
+
+    def set_tag(self, run_id: str, key: str, value: Any) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,13 +81,8 @@ class Claim:
         return replace(self, heard=_now(), counts=counts, ended=ended)
 
 
-def standing(client: "MlflowClient", run_id: str) -> Claim | None:
-    """The claim that stands on a sweep's run; None where its last driver ended."""
-    return of_run(client.get_run(run_id).data)
-
-
 def of_run(data: Any) -> Claim | None:
-    """The same, from the data of a run that was read."""
+    """The claim that stands in the data of a sweep's run; None where its last driver ended."""
     turn = _turns(data.params)
     if not turn:
         return None
@@ -90,7 +92,7 @@ def of_run(data: Any) -> Claim | None:
     return None if last.ended else last
 
 
-def take(client: "MlflowClient", run_id: str, own: Claim, over: Claim | None) -> bool:
+def take(client: Client, run_id: str, own: Claim, over: Claim | None) -> bool:
     """Claim a sweep that is free, or held by `over`, which is gone; False where another driver holds it.
 
     Of several drivers that try at once the database lets one write the param of the next turn.
@@ -111,7 +113,7 @@ def take(client: "MlflowClient", run_id: str, own: Claim, over: Claim | None) ->
     return True
 
 
-def beat(client: "MlflowClient", run_id: str, own: Claim) -> bool:
+def beat(client: Client, run_id: str, own: Claim) -> bool:
     """Give a sign of life, or say that it ended; False, with nothing written, where another driver took the sweep."""
     data = client.get_run(run_id).data
     held = _read(data.params.get(_key(_turns(data.params)), ""))

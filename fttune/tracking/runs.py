@@ -58,9 +58,9 @@ class Tracker:
         """The distance measurements, one record for each DistanceRecord.id."""
         return list({record.id: record for record in self._finished("distance", DistanceRecord)}.values())
 
-    def running(self) -> list[str]:
+    def running(self, sweep: str | None = None) -> list[str]:
         """The ids of trials that are marked as running; those of a killed sweep stay so until it runs again."""
-        return [tags[fields.TRIAL_ID] for tags in self._tags("trial", None, ("running",))]
+        return [tags[fields.TRIAL_ID] for tags in self._tags("trial", sweep, ("running",))]
 
     def claim(self, sweep: str) -> Claim | None:
         """Who runs a sweep, or was killed while running it (its claim is not fresh); None: its last driver ended."""
