@@ -4,7 +4,7 @@ import re
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,10 @@ from fttune import caching
 from fttune.analysis.report import Report, Wanted, analyse, summary, write_report
 from fttune.bundle import bundle
 from fttune.config import Sweep
-from fttune.cost import CostModel, longest_first, price
+from fttune.cost import CostModel, price
 from fttune.errors import UsageError
 from fttune.plan import Plan, only, pending
 from fttune.record import DistanceRecord, RunRecord
-from fttune.runtime import Runtime
 from fttune.sweep.budget import Brake, Budget
 from fttune.sweep.driver import (
     Choice,
@@ -28,14 +27,15 @@ from fttune.sweep.driver import (
     estimate,
     machine,
     open_tracker,
+    queue,
     room,
     state_file,
+    work,
 )
 from fttune.sweep.ground import Ground, prepare, survey
 from fttune.sweep.hook import Hook
 from fttune.sweep.meter import Meter
 from fttune.sweep.progress import Display, clock
-from fttune.sweep.supply import Supply
 from fttune.sweep.tally import Tally, prices
 from fttune.sweep.turn import await_turn, take_turn
 from fttune.terminal import Decoding, print_json, say
@@ -45,7 +45,7 @@ from fttune.tracking.writer import Writer
 from fttune.trial import Trial
 
 if TYPE_CHECKING:
-    from fttune.sweep.ledger import Job, Listener, Outcome
+    from fttune.sweep.ledger import Outcome
 
 # Exit codes of `fttune run`.
 DONE, FAILED, NOTHING, UNDELIVERED, INTERRUPTED = 0, 1, 3, 4, 130
@@ -58,7 +58,7 @@ class Call:
     words: Sequence[str]  # the command to give again
     address: str | None = None  # of a Ray cluster
     fail_fast: bool = False
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
     out: Path | None = None  # folder of the report
     as_json: bool = False
 
@@ -109,15 +109,16 @@ def run_sweep(sweep: Sweep, choice: Choice, call: Call) -> int:
     if not call.address:
         check_cores(sweep)
     tracker = open_tracker(sweep)
+    hook = Hook(sweep.notify, {"sweep": sweep.name, "resume": call.again()}, say)
     with alone(sweep):
         over = await_turn(tracker, sweep.name, say)
-        with Hook(sweep.notify, {"sweep": sweep.name, "resume": call.again()}, say) as hook:
+        with hook:
             hook.exit_code = _run(sweep, tracker, over, choice, call, hook)
     return hook.exit_code
 
 
 def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, call: Call, hook: Hook) -> int:
-    runtime = machine(sweep)
+    runtime, since = machine(sweep), time.monotonic()
     with Decoding() as progress:
         ground = prepare(sweep, runtime, progress)
     for line in ground.remarks:
@@ -134,17 +135,17 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         if not chosen and (choice.retry_failed or whole.to_run):
             say("no trial meets these conditions")
             return NOTHING
-        brake = Brake(call.budget, Meter(), fail_fast=call.fail_fast, lost=lambda: writer.lost)
+        brake = Brake(call.budget, Meter(), fail_fast=call.fail_fast, lost=lambda: writer.lost, since=since)
         # How many trials a cluster has room for is not known before they run.
         tally = Tally(whole, chosen, brake.meter, prices(model, bundle(chosen)), None if call.address else expected)
         writer.counts = hook.counts = tally.counts
         start = time.monotonic()
-        jobs, impossible = _jobs(ground, tracker, chosen, model)
-        outcome = _work(jobs, runtime, ground, call, [writer, tally, hook], Display(tally), brake)
+        jobs, impossible = queue(ground, tracker, chosen, model)
+        outcome = work(jobs, ground, runtime, call.address, [writer, tally, hook], Display(tally), brake)
         if expected and outcome.complete:
             say(_compared(expected, time.monotonic() - start))
         waiting = writer.close()
-        for note in (*writer.notes, *outcome.notes, *impossible):
+        for note in (*writer.notes, *outcome.notes, *impossible, *brake.notes):
             say(note)
     if writer.lost:
         raise UsageError(f"another driver took sweep '{sweep.name}' over, so this one ended; `fttune status` shows it")
@@ -160,43 +161,6 @@ def make_report(sweep: Sweep, *, out: Path | None, as_json: bool, others: Sequen
             say(f"not prepared on this machine: {missing}; taking every run logged for sweep {one.name}")
     report, folder = _report(parts, out)
     _print_report(sweep, parts[0][2], report, folder, as_json=as_json, code=DONE)
-
-
-def _jobs(ground: Ground, tracker: Tracker, chosen: Sequence[Trial], model: CostModel) -> tuple[list["Job"], list[str]]:
-    """The chosen trials and the missing distances, in the order they start in; a line for each that cannot be made."""
-    distances, impossible = ground.distances()
-    known = {record.id for record in tracker.distances()}
-    kept = caching.choose(model, chosen, ground.sweep.resources.cache_gb * 1e9)
-    # Distances last: of the images that trials have passed to the classifier, they then find the features.
-    trials = longest_first(model, caching.without(bundle(chosen), kept))
-    return [*trials, *(job for job in distances if job.id not in known)], impossible
-
-
-def _work(
-    jobs: Sequence["Job"],
-    runtime: Runtime,
-    ground: Ground,
-    call: Call,
-    listeners: Sequence["Listener"],
-    display: Display,
-    brake: Brake,
-) -> "Outcome":
-    """Run the jobs on a cluster."""
-    from fttune.sweep.ledger import Outcome
-    from fttune.sweep.tune import cluster, run_jobs
-
-    if not jobs:
-        return Outcome(complete=True)
-    with cluster(call.address), display:
-        return run_jobs(
-            jobs,
-            runtime,
-            ground.sweep.resources,
-            [*listeners, display],
-            supply=Supply.of(ground),
-            meter=brake.meter,
-            stop=brake,
-        )
 
 
 def _verdict(

@@ -61,7 +61,7 @@ ROOMS: dict[str, set[str]] = {
     "distance": VALUES | {"data", "backbones", "feature_cache", "features", "training"},
     "tracking": VALUES,
     "sweep": GROUND
-    | {"bundle", "cost", "footprint", "data", "backbones", "features", "training", "distance", "tracking"},
+    | {"bundle", "caching", "cost", "footprint", "data", "backbones", "features", "training", "distance", "tracking"},
     "analysis": VALUES | {"tracking"},
     "terminal": GROUND,
     "inventory": UPPER | {"terminal"},

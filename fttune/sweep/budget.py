@@ -46,19 +46,33 @@ class Brake:
     """Says when a sweep is to stop before its end; asked between any two events, so it answers at once."""
 
     def __init__(
-        self, budget: Budget, meter: Meter, *, fail_fast: bool = False, lost: Callable[[], bool] = lambda: False
+        self,
+        budget: Budget,
+        meter: Meter,
+        *,
+        fail_fast: bool = False,
+        lost: Callable[[], bool] = lambda: False,
+        since: float | None = None,
     ) -> None:
+        """`since` is when the command was given, by `time.monotonic`; None: now."""
         self.reached = ""  # the limit of the budget that ended the sweep
         self.pulled = False  # it has said that the sweep is to stop
         self.meter = meter
-        self._budget, self._lost = budget, lost
+        self.budget = budget
+        self._lost = lost
         self._fail_fast = fail_fast
-        self._start = time.monotonic()
+        self._since = time.monotonic() if since is None else since
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for a limit that limited nothing."""
+        idle = self.budget.gpu_hours is not None and not self.meter.gpu_hours
+        return ["--budget gpu_hours: nothing ran on a GPU, so it ended nothing; hours and trials do"] if idle else []
 
     def __call__(self, outcome: "Outcome") -> bool:
-        self.reached = self.reached or self._budget.reached(
+        self.reached = self.reached or self.budget.reached(
             gpu_hours=self.meter.gpu_hours,
-            hours=(time.monotonic() - self._start) / 3600,
+            hours=(time.monotonic() - self._since) / 3600,
             trials=len(outcome.finished) + len(outcome.failed),
         )
         self.pulled = bool(self.reached or self._lost() or (self._fail_fast and outcome.failed))

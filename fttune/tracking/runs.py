@@ -18,7 +18,7 @@ from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.tracking import claim, fields
 from fttune.tracking.claim import Claim
 from fttune.tracking.fields import Row, SweepRun, TrialRun
-from fttune.tracking.uri import ENVIRONMENT, asking, database_file, masked, reason, resolve_uri
+from fttune.tracking.uri import asking, database_file, masked, reason, resolve_uri
 from fttune.trial import digest
 
 if TYPE_CHECKING:
@@ -26,6 +26,16 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _ARTIFACTS = "mlartifacts"
+
+# Retries are the writer's: a POST that MLflow repeats by itself could create a second run.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds
+}
 
 _PAGE = 1000  # runs of one search
 _POINTS = 300  # curve points of one batch; MLflow takes 1000 metrics
@@ -245,7 +255,7 @@ class Tracker:
 
     @cached_property
     def _mlflow(self) -> ModuleType:
-        for name, value in ENVIRONMENT.items():
+        for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         import mlflow
 

@@ -8,16 +8,6 @@ from pathlib import Path
 
 from fttune.errors import FttuneError, UnreachableError
 
-# Retries are the writer's: a POST that MLflow repeats by itself could create a second run.
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds
-}
-
 _DEFAULT = "sqlite:///mlflow.db"
 _SQLITE = "sqlite:///"
 
