@@ -14,6 +14,7 @@ from fttune.tracking.claim import Counts
 from fttune.trial import Trial
 
 _TRUSTED = 0.1  # of the sweep's cost: from here on what was seen counts alone, before it what was expected as well
+_SETTLED = 30.0  # seconds before which starting processes is most of what was seen
 
 
 @dataclass(slots=True)
@@ -147,9 +148,9 @@ class Tally:
         seconds = self._seconds + sum(self._now() - one.began for one in going)
         longest = max((self._prices[one.trial.id] * (1 - one.part) for one in going), default=0.0)
         seen = max(self._elapsed() * left, seconds * longest) / worked
-        if self._expected is None:
-            return seen
         trust = min(1.0, worked / self._whole / _TRUSTED)
+        if self._expected is None:
+            return seen if trust == 1 or self._elapsed() >= _SETTLED else None
         return trust * seen + (1 - trust) * self._expected * left / self._whole
 
     def _elapsed(self) -> float:
