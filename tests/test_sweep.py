@@ -20,8 +20,10 @@ from fttune.config import Resources, load_sweep
 from fttune.errors import ConfigError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.runtime import Runtime
+from fttune.sweep.budget import Brake, Budget
 from fttune.sweep.driver import machine
 from fttune.sweep.ground import prepare
+from fttune.sweep.meter import Meter
 from fttune.tracking.runs import Tracker
 from fttune.training.run import run_trial
 from fttune.trial import Trial
@@ -275,7 +277,15 @@ def test_a_quarter_of_a_gpu_puts_four_trials_side_by_side(tmp_path: Path) -> Non
         for wrong in (Resources(gpu=2), Resources(cpu=9)):
             with pytest.raises(ConfigError, match="a trial asks for"):
                 run_jobs([Bundle.alone(ground.trials[0])], runtime, wrong, [watcher])
-        outcome = run_jobs([Bundle.alone(trial) for trial in ground.trials[:6]], runtime, sweep.resources, [watcher])
+        jobs, meter = [Bundle.alone(trial) for trial in ground.trials[:6]], Meter()
+        outcome = run_jobs(jobs, runtime, sweep.resources, [watcher], meter=meter)
+        brake = Brake(Budget(gpu_hours=meter.gpu_hours / 1e6), Meter())
+        early = run_jobs(jobs, runtime, sweep.resources, [Watcher()], meter=brake.meter, stop=brake)
     assert outcome.complete
+    assert 0 < meter.gpu_hours < 1
+    assert meter.share == brake.meter.share == 0
+    assert brake.reached.startswith("gpu_hours=")
+    assert not early.complete
+    assert not early.failed
     assert sorted(watcher.finished_ids) == sorted(trial.id for trial in ground.trials[:6])
     assert watcher.most == 4
