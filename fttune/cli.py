@@ -53,22 +53,28 @@ def run(
     only: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Run only trials like this.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Run at most so many trials.")] = None,
     fail_fast: Annotated[bool, typer.Option(help="Stop at the first failed trial.")] = False,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Stop when gpu_hours, hours or trials are used up; what runs is saved."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; runs/NAME unless given.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run what a sweep still misses, then print the recommendation table."""
     from fttune.config import load_sweep
     from fttune.session import Call, plan_sweep, run_sweep
+    from fttune.sweep.budget import Budget
     from fttune.sweep.driver import Choice
     from fttune.terminal import say
 
     sweep = load_sweep(sweep_file, overrides or ())
+    limits = Budget.parse(budget or ())
     choice = Choice(retry_failed=retry_failed, only=tuple(only or ()), limit=limit)
     if dry_run:
         plan_sweep(sweep, choice, as_json=as_json)
         return
     words = ["fttune", "run", str(sweep_file), *(overrides or ())]
-    call = Call(words=words, address=address, fail_fast=fail_fast, out=out, as_json=as_json)
+    call = Call(words=words, address=address, fail_fast=fail_fast, budget=limits, out=out, as_json=as_json)
     try:
         raise typer.Exit(run_sweep(sweep, choice, call))
     except KeyboardInterrupt:  # before the first trial or after the last
@@ -90,7 +96,7 @@ def plan(sweep_file: SweepFile, overrides: Overrides = None, as_json: AsJson = F
 def status(sweep_file: SweepFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """How a sweep goes, seen from another terminal: done, running, failed, time left."""
     from fttune.config import load_sweep
-    from fttune.session import show_status
+    from fttune.status import show_status
 
     show_status(load_sweep(sweep_file, overrides or ()), as_json=as_json)
 

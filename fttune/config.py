@@ -173,6 +173,13 @@ class Analysis(Part):
         return value
 
 
+class Notify(Part):
+    """Who is told when a sweep ends and when its first trial fails. What `$NAME` stands for is never written down."""
+
+    command: str | None = None  # of the shell; reads a JSON document
+    url: str | None = None  # that a JSON document is posted to; `$NAME` stands for a variable of the environment
+
+
 class Sweep(Part):
     """A whole sweep file."""
 
@@ -185,6 +192,7 @@ class Sweep(Part):
     data: Data = Data()
     distance: Distance = Distance()
     analysis: Analysis = Analysis()
+    notify: Notify = Notify()
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:

@@ -133,6 +133,10 @@ class Driver:
         wait_until(happened, 120)
         return found[0]
 
+    def workers(self) -> list[int]:
+        """The processes that trials train in; Ray has two titles for them, by what they do."""
+        return [*self.family("ray::_Worker"), *self.family("ray::ResourceTrainable")]
+
     def family(self, name: str = "") -> list[int]:
         """The processes that it has started, and those that they have, whose title has `name` in it."""
         children: dict[int, list[int]] = {}

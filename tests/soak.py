@@ -1,6 +1,7 @@
 """Kill what runs, at random, until a sweep is complete: `uv run python tests/soak.py FOLDER [TRIALS] [SECONDS] [SEED]`.
 
-Each few seconds a worker is killed with 9, or the driver is killed with 9, interrupted or terminated and started again.
+Some seconds after workers are there one is killed with 9, or the driver is killed with 9, interrupted or terminated,
+and started again.
 At the end every trial must have one run in MLflow, each step of its curve once, and the result of an undisturbed run.
 """
 
@@ -25,7 +26,10 @@ _SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)  # a second one may m
 
 
 def soak(folder: Path, *, trials: int, pause: float, seed: int) -> int:
-    """Run `trials` trials, which must be a multiple of 12, with a kill about every `pause` seconds; how many kills."""
+    """Run `trials` trials, a multiple of 12, with a kill some `pause` seconds after workers are there.
+
+    Returns how many were killed.
+    """
     seeds = list(range(trials // 12))
     sweep = write_sweep(folder, grid=_GRID | {"seeds": seeds}, train=_TRAIN, resources={"checkpoint_seconds": 0.2})
     chance, kills = random.Random(seed), Counter[str]()
@@ -34,10 +38,10 @@ def soak(folder: Path, *, trials: int, pause: float, seed: int) -> int:
         if code is not None:
             assert code in (1, 130, *(-number for number in _SIGNALS)) or _caught_by_ray(driver), (code, driver.told)
             driver = Driver(folder, sweep, *(["--retry-failed"] if code == 1 else []))
-            if chance.random() < 0.8:  # otherwise it may be killed while it starts
-                wait_until(lambda driver=driver: driver.family("ray::_Worker") or driver.process.poll() is not None)
         else:
             kills[_hurt(driver, chance)] += 1
+        if chance.random() < 0.8:  # otherwise it may be killed while it starts
+            wait_until(lambda driver=driver: driver.workers() or driver.process.poll() is not None)
     once_each(database(folder), trials, (200, 400, 600))
     assert results(database(folder)) == undisturbed(sweep)
     print(f"{trials} trials, each once and as if nothing had happened, after {dict(kills)}")
@@ -61,7 +65,7 @@ def _ended(driver: Driver, seconds: float) -> int | None:
 
 def _hurt(driver: Driver, chance: random.Random) -> str:
     """Kill a worker, three times out of four, or the driver; which."""
-    workers = driver.family("ray::_Worker")
+    workers = driver.workers()
     if workers and chance.random() < 0.75:
         try:
             os.kill(chance.choice(workers), signal.SIGKILL)

@@ -48,7 +48,7 @@ def test_a_worker_killed_with_9_is_taken_up_where_its_trial_was_saved(tmp_path: 
     sweep = write_long_sweep(tmp_path)
     driver = Driver(tmp_path, sweep)
     driver.until(lambda: checkpoints(tmp_path))
-    workers = driver.until(lambda: driver.family("ray::_Worker"))
+    workers = driver.until(lambda: driver.workers())
     everyone = driver.family()
     for worker in workers:
         subprocess.run(["kill", "-9", str(worker)], check=False)
@@ -62,7 +62,8 @@ def test_a_driver_killed_with_9_leaves_no_process_and_the_same_command_goes_on(t
     sweep = write_long_sweep(tmp_path)
     driver = Driver(tmp_path, sweep)
     driver.until(lambda: checkpoints(tmp_path))
-    workers, everyone = driver.family("ray::_Worker"), driver.family()
+    workers, everyone = driver.workers(), driver.family()
+    assert workers
     driver.kill(signal.SIGKILL)
     driver.end()
     gone(workers)

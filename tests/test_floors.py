@@ -63,14 +63,15 @@ ROOMS: dict[str, set[str]] = {
     "distance": VALUES | {"data", "backbones", "feature_cache", "features", "training"},
     "tracking": VALUES,
     "sweep": GROUND
-    | {"bundle", "cost", "footprint", "data", "backbones", "features", "training", "distance", "tracking"},
+    | {"bundle", "caching", "cost", "footprint", "data", "backbones", "features", "training", "distance", "tracking"},
     "analysis": VALUES | {"tracking"},
     "terminal": GROUND,
     "inventory": UPPER | {"terminal"},
     "describe": UPPER | {"inventory", "terminal"},
     "session": UPPER | {"terminal"},
+    "status": UPPER | {"terminal"},
     "pretraining": UPPER | {"terminal"},
-    "cli": UPPER | {"describe", "inventory", "pretraining", "session", "terminal"},
+    "cli": UPPER | {"describe", "inventory", "pretraining", "session", "status", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
 BARE = {"data", "backbones", "feature_cache", "features", "training", "distance"}

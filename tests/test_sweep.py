@@ -16,8 +16,10 @@ from fttune.config import Resources, load_sweep
 from fttune.errors import ConfigError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.runtime import Runtime
+from fttune.sweep.budget import Brake, Budget
 from fttune.sweep.driver import machine
 from fttune.sweep.ground import prepare
+from fttune.sweep.meter import Meter
 from fttune.tracking.runs import Tracker
 from fttune.trial import Trial
 from small_sweeps import database, fttune, once_each, results, told, undisturbed, write_sweep
@@ -89,7 +91,11 @@ def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> No
     assert str(sweep) in retry[1]
     state = told("plan", sweep)
     assert (state["done"], state["failed"], state["to_run"]) == (4, 4, 0)
-    assert len(told("status", sweep)["failures"]) == 4
+    failures = told("status", sweep)["failures"]
+    assert len(failures) == 4
+    assert all("Traceback" in failure["traceback"] for failure in failures)
+    shown = fttune("status", sweep).stderr
+    assert (shown.count("FAILED"), shown.count("Traceback")) == (4, 1), "what failed of one thing is traced once"
 
     plain = fttune("run", sweep)
     assert plain.returncode == 1
@@ -206,7 +212,15 @@ def test_a_quarter_of_a_gpu_puts_four_trials_side_by_side(tmp_path: Path) -> Non
         for wrong in (Resources(gpu=2), Resources(cpu=9)):
             with pytest.raises(ConfigError, match="a trial asks for"):
                 run_jobs([Bundle.alone(ground.trials[0])], runtime, wrong, [watcher])
-        outcome = run_jobs([Bundle.alone(trial) for trial in ground.trials[:6]], runtime, sweep.resources, [watcher])
+        jobs, meter = [Bundle.alone(trial) for trial in ground.trials[:6]], Meter()
+        outcome = run_jobs(jobs, runtime, sweep.resources, [watcher], meter=meter)
+        brake = Brake(Budget(gpu_hours=meter.gpu_hours / 1e6), Meter())
+        early = run_jobs(jobs, runtime, sweep.resources, [Watcher()], meter=brake.meter, stop=brake)
     assert outcome.complete
+    assert 0 < meter.gpu_hours < 1
+    assert meter.share == brake.meter.share == 0
+    assert brake.reached.startswith("gpu_hours=")
+    assert not early.complete
+    assert not early.failed
     assert sorted(watcher.finished_ids) == sorted(trial.id for trial in ground.trials[:6])
     assert watcher.most == 4

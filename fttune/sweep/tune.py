@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -35,6 +35,7 @@ from fttune.interrupt import terminated_as_interrupted
 from fttune.runtime import Runtime
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, Outcome, Run
+from fttune.sweep.meter import Meter
 from fttune.sweep.supply import Supply
 from fttune.sweep.worker import Work, measure
 
@@ -71,27 +72,34 @@ def run_jobs(
     listeners: Sequence[Listener],
     *,
     supply: Supply | None = None,
-    fail_fast: bool = False,
+    meter: Meter | None = None,
+    stop: Callable[[Outcome], bool] = lambda outcome: False,
 ) -> Outcome:
     """Run every job to its end, in order, as many side by side as fit; processes are reused from job to job.
 
     What is to be tried again (`Ledger` says what and how often) is, once the rest is done. Returns when all came to an
-    end, or after an interrupt (SIGINT or SIGTERM; what was under way is saved) with `complete` false.
+    end; or, what was under way being saved, with `complete` false: after an interrupt (SIGINT or SIGTERM), and as soon
+    as `stop`, which is asked between any two events, says so.
     """
     _check(resources)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     given = shares(
         jobs, resources.gpu, _models(), runtime.state, lambda model, some: _probe(model, some, runtime, supply)
     )
-    ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given)
-    while ledger.runs and _round(ledger, runtime, resources, supply, fail_fast=fail_fast):
-        if fail_fast and ledger.outcome.failed:
-            break
+    ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given, meter=meter)
+    while ledger.runs and not stop(ledger.outcome) and _round(ledger, runtime, resources, supply, stop):
+        pass
     return ledger.outcome
 
 
-def _round(ledger: Ledger, runtime: Runtime, resources: Resources, supply: Supply | None, *, fail_fast: bool) -> bool:
-    """Give every run of the ledger to a worker once; False when interrupted before all of them had ended."""
+def _round(
+    ledger: Ledger,
+    runtime: Runtime,
+    resources: Resources,
+    supply: Supply | None,
+    stop: Callable[[Outcome], bool],
+) -> bool:
+    """Give every run of the ledger to a worker once; False when it was ended before all of them had."""
     runs = ledger.runs
     before = _nodes(alive=True)
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
@@ -107,7 +115,7 @@ def _round(ledger: Ledger, runtime: Runtime, resources: Resources, supply: Suppl
                 callbacks=[_Relay(ledger)],
                 # Trials save themselves; a worker that Tune saves at their end is not used again.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                stop=_StopAtFailure(ledger.outcome) if fail_fast else None,
+                stop=_Stop(lambda: stop(ledger.outcome)),
             ),
         )
         try:
@@ -224,20 +232,24 @@ class _Relay(tune.Callback):
         self._ledger.hear(self._run(trial), result["node"], result["news"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._run(trial).died = True
+        self._ledger.died(self._run(trial))
 
     def _run(self, trial: Any) -> Run:
         return self._runs[trial.config["job"]]
 
 
-class _StopAtFailure(tune.Stopper):
-    """Ends the whole sweep once a trial has failed."""
+class _Stop(tune.Stopper):
+    """Ends the whole sweep once a condition holds."""
 
-    def __init__(self, outcome: Outcome) -> None:
-        self._outcome = outcome
+    def __init__(self, holds: Callable[[], bool]) -> None:
+        self._holds = holds
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As with the relay: saved by Tune, and never restored.
+        return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return bool(self._outcome.failed)
+        return self._holds()

@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from fttune.errors import ConfigError, StoreError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
-from fttune.tracking import fields
-from fttune.tracking.fields import Row
+from fttune.tracking import claim, fields
+from fttune.tracking.claim import Claim
+from fttune.tracking.fields import Row, SweepRun, TrialRun
 from fttune.tracking.uri import asking, database_file, masked, reason, resolve_uri
 from fttune.trial import digest
 
@@ -43,23 +44,6 @@ _CURVE = "val_accuracy"
 _PARENT = "mlflow.parentRunId"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepRun:
-    """The parent run of a sweep."""
-
-    sweep: str
-    run_id: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrialRun:
-    """The run of a trial, as far as it is logged."""
-
-    run_id: str
-    step: int  # the highest of its curve; -1 where there is none
-    done: bool
-
-
 class Tracker:
     """One MLflow experiment.
 
@@ -84,9 +68,30 @@ class Tracker:
         """The distance measurements, one record for each DistanceRecord.id."""
         return list({record.id: record for record in self._finished("distance", DistanceRecord)}.values())
 
-    def running(self) -> list[str]:
+    def running(self, sweep: str | None = None) -> list[str]:
         """The ids of trials that are marked as running; those of a killed sweep stay so until it runs again."""
-        return [tags[fields.TRIAL_ID] for tags in self._tags("trial", None, ("running",))]
+        return [tags[fields.TRIAL_ID] for tags in self._tags("trial", sweep, ("running",))]
+
+    def tracebacks(self) -> dict[str, str]:
+        """Of the failed trials, each by its id."""
+        return {
+            tags[fields.TRIAL_ID]: tags.get(fields.TRACEBACK, "") for tags in self._tags("trial", None, ("failed",))
+        }
+
+    def claim(self, sweep: str) -> Claim | None:
+        """Who runs a sweep, or was killed while running it (its claim is not fresh); None: its last driver ended."""
+        run = next(self._runs("sweep", sweep), None)
+        return claim.of_run(run.data) if run else None
+
+    def take(self, sweep: SweepRun, own: Claim, over: Claim | None = None) -> bool:
+        """Claim a sweep that is free or was left by `over`; False where another driver has it."""
+        with asking(self.uri):
+            return claim.take(self._client, sweep.run_id, own, over)
+
+    def beat(self, sweep: SweepRun, own: Claim) -> bool:
+        """Give a sign of life; False where another driver has taken the sweep."""
+        with asking(self.uri):
+            return claim.beat(self._client, sweep.run_id, own)
 
     def log_report(self, sweep: str, folder: Path) -> None:
         """Upload the files of a report to the sweep's run, under `report`."""
@@ -191,15 +196,18 @@ class Tracker:
         return (fields.unpack(row, tags) for tags in self._tags(kind, sweep, ("done", "failed")))
 
     def _tags(self, kind: str, sweep: str | None, states: Sequence[str]) -> Iterator[Mapping[str, str]]:
-        """The tags of the runs of one kind that are in one of `states`; no database is made to look into."""
+        """The tags of the runs of one kind that are in one of `states`."""
+        asked = f" and tags.`{fields.STATUS}` = '{states[0]}'" if len(states) == 1 else ""
+        return (run.data.tags for run in self._runs(kind, sweep, asked) if run.data.tags.get(fields.STATUS) in states)
+
+    def _runs(self, kind: str, sweep: str | None, condition: str = "") -> Iterator["Run"]:
+        """The runs of one kind that meet a condition; no database is made to look into."""
         file = database_file(self.uri)
         if file and not file.exists():
             return
         asked = f" and tags.`{fields.sweep_tag(sweep)}` = 'true'" if sweep else ""
         with asking(self.uri):
-            for run in self._search(f"tags.`{fields.KIND}` = '{kind}'{asked}"):
-                if run.data.tags.get(fields.STATUS) in states:
-                    yield run.data.tags
+            yield from self._search(f"tags.`{fields.KIND}` = '{kind}'{asked}{condition}")
 
     def _search(self, condition: str, page: int = _PAGE) -> Iterator["Run"]:
         """The runs that meet a condition, oldest first, asked for in pages of `page`."""
