@@ -1,4 +1,4 @@
-"""Run a finished, flat list of jobs on a Ray cluster. The only file that imports ray."""
+"""Run a finished, flat list of jobs on a Ray cluster. With `admission`, the only file that imports ray."""
 
 import logging
 import os
@@ -27,12 +27,14 @@ ALLOCATOR = {
 import ray
 from ray import tune
 from ray.actor import exit_actor
+from ray.exceptions import AuthenticationError
 
 from fttune.bundle import Bundle
 from fttune.config import Resources
 from fttune.errors import ConfigError, UnreachableError
 from fttune.footprint import Footprint
 from fttune.runtime import Runtime
+from fttune.sweep.admission import seek_admission
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, Outcome, Run
 from fttune.sweep.supply import Supply
@@ -46,6 +48,8 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
     """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
     os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
     local: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
+    if address and address != "auto":
+        seek_admission(address)
     try:
         ray.init(
             address=address or "local",
@@ -53,7 +57,7 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
             logging_level=logging.ERROR,
             **({} if address else local),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise UnreachableError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
     try:
         yield
