@@ -48,8 +48,7 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
     """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
     os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
     local: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
-    if address and address != "auto":
-        seek_admission(address)
+    address = seek_admission(address) if address else None
     try:
         ray.init(
             address=address or "local",

@@ -1,0 +1,119 @@
+"""A cluster that cannot be joined is told of in seconds; one that asks for a token gets this machine's."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from fttune.errors import UnreachableError, UsageError
+from fttune.sweep.admission import seek_admission
+
+TOKEN = "a" * 64
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as line:
+        line.bind(("127.0.0.1", 0))
+        return line.getsockname()[1]
+
+
+@pytest.mark.parametrize("address", ["head", ":6379", "http://head:8265", "head:", "head:port", "head:70000"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="auto or HOST:PORT"):
+        seek_admission(address)
+
+
+def test_a_port_where_nothing_listens_is_no_cluster() -> None:
+    with pytest.raises(UnreachableError, match="Connection refused"):
+        seek_admission(f"127.0.0.1:{free_port()}")
+
+
+def test_a_page_server_is_no_cluster() -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(UnreachableError, match="something else"):
+            seek_admission(f"127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Client:
+    """Another process that seeks admission, with a home folder and settings of its own."""
+
+    address: str
+    home: Path
+
+    def seek(self, **settings: str) -> str:
+        """The last line that it printed."""
+        code = (
+            "import sys\nfrom fttune.errors import FttuneError\nfrom fttune.sweep.admission import seek_admission\n"
+            "try: print('admitted to', seek_admission(sys.argv[1]))\nexcept FttuneError as error: print(error)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, self.address],
+            env=bare() | {"HOME": str(self.home)} | settings,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert not done.stderr
+        return done.stdout.splitlines()[-1]
+
+
+def bare() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A head on loopback that asks for a token."""
+    address = f"127.0.0.1:{(port := free_port())}"
+    words = ["start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=1"]
+    places = [f"--temp-dir={tmp_path_factory.mktemp('ray')}", "--include-dashboard=false", "--disable-usage-stats"]
+    head = subprocess.Popen(
+        [str(Path(sys.executable).with_name("ray")), *words, *places],
+        env=bare() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert head.stdout
+    assert any("Ray runtime started" in line for line in head.stdout)
+    yield address
+    head.send_signal(signal.SIGTERM)
+    head.communicate(timeout=60)
+
+
+def test_a_token_in_the_home_folder_is_shown_to_a_cluster_that_asks(address: str, tmp_path: Path) -> None:
+    file = tmp_path / ".ray" / "auth_token"
+    file.parent.mkdir()
+    file.write_text(TOKEN)
+    assert Client(address=address, home=tmp_path).seek() == f"admitted to {address}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({}, "here is none"),
+        ({"RAY_AUTH_MODE": "token"}, "here is none"),
+        ({"RAY_AUTH_TOKEN": "b" * 64}, "here is another"),
+        ({"RAY_AUTH_TOKEN": TOKEN, "RAY_AUTH_MODE": "disabled"}, "may not be shown"),
+    ],
+    ids=["nothing", "only the mode", "another token", "forbidden to show it"],
+)
+def test_without_the_token_the_answer_is_one_line(
+    address: str, tmp_path: Path, settings: dict[str, str], reason: str
+) -> None:
+    line = Client(address=address, home=tmp_path).seek(**settings)
+    assert address in line
+    assert reason in line
