@@ -60,6 +60,7 @@ class Client:
         )
         done = subprocess.run(
             [sys.executable, "-c", code, self.address],
+            cwd=Path(__file__).parents[1],
             env=bare() | {"HOME": str(self.home)} | settings,
             capture_output=True,
             text=True,

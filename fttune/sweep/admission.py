@@ -37,9 +37,10 @@ def seek_admission(address: str) -> str:
             Config.initialize("")
             admitted = _admits(address)
     if not admitted:
+        here = "another, or it may not be shown" if token else "none"
         raise UnreachableError(
-            f"the Ray cluster at {address} takes the token that `ray get-auth-token` prints on its head; here is"
-            f" {'another, or it may not be shown' if token else 'none'} (~/.ray/auth_token, RAY_AUTH_TOKEN, RAY_AUTH_MODE)"
+            f"the Ray cluster at {address} takes the token that `ray get-auth-token` prints on its head; here is {here}"
+            " (~/.ray/auth_token, RAY_AUTH_TOKEN, RAY_AUTH_MODE)"
         )
     return address
 
