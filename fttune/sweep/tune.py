@@ -34,7 +34,7 @@ from fttune.config import Resources
 from fttune.errors import ConfigError, UnreachableError
 from fttune.footprint import Footprint
 from fttune.runtime import Runtime
-from fttune.sweep.admission import seek_admission
+from fttune.sweep.admission import await_worker, seek_admission
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, Outcome, Run
 from fttune.sweep.supply import Supply
@@ -59,6 +59,8 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
     except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise UnreachableError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
     try:
+        if address:
+            await_worker()
         yield
     finally:
         ray.shutdown()
