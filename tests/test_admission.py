@@ -1,4 +1,4 @@
-"""A cluster that cannot be joined is told of in seconds; one that asks for a token gets this machine's."""
+"""A cluster that cannot be joined is told of in seconds; one that can is shown our token and given its first worker."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -75,24 +75,32 @@ def bare() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A head on loopback that asks for a token."""
-    address = f"127.0.0.1:{(port := free_port())}"
-    words = ["start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=1"]
-    places = [f"--temp-dir={tmp_path_factory.mktemp('ray')}", "--include-dashboard=false", "--disable-usage-stats"]
-    head = subprocess.Popen(
-        [str(Path(sys.executable).with_name("ray")), *words, *places],
+@contextmanager
+def node(*words: str) -> Iterator[None]:
+    """A node of a cluster, on loopback, for the length of the block."""
+    ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--node-ip-address=127.0.0.1", *words]
+    process = subprocess.Popen(
+        [*ray, "--disable-usage-stats"],
         env=bare() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert head.stdout
-    assert any("Ray runtime started" in line for line in head.stdout)
-    yield address
-    head.send_signal(signal.SIGTERM)
-    head.communicate(timeout=60)
+    assert process.stdout
+    try:
+        assert any("Ray runtime started" in line for line in process.stdout)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A head that asks for a token and works on nothing itself."""
+    port, place = free_port(), tmp_path_factory.mktemp("ray")
+    with node("--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={place}", "--include-dashboard=false"):
+        yield f"127.0.0.1:{port}"
 
 
 def test_a_token_in_the_home_folder_is_shown_to_a_cluster_that_asks(address: str, tmp_path: Path) -> None:
@@ -118,3 +126,27 @@ def test_without_the_token_the_answer_is_one_line(
     line = Client(address=address, home=tmp_path).seek(**settings)
     assert address in line
     assert reason in line
+
+
+def test_a_cluster_that_is_but_a_head_is_given_time_for_its_first_worker(address: str) -> None:
+    code = (
+        "import sys\nfrom fttune.sweep.tune import cluster\nimport ray\n"
+        "with cluster(sys.argv[1]): print(ray.cluster_resources()['CPU'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, address],
+        cwd=Path(__file__).parents[1],
+        env=bare() | {"RAY_AUTH_TOKEN": TOKEN},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as driver:
+        try:
+            assert driver.stderr
+            assert any("no worker yet" in line for line in driver.stderr)
+            with node(f"--address={address}", "--num-cpus=3"):
+                out, _ = driver.communicate(timeout=60)
+        finally:
+            driver.kill()
+    assert out.strip() == "3.0"
+    assert driver.returncode == 0
