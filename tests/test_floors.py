@@ -77,7 +77,7 @@ ROOMS: dict[str, set[str]] = {
 BARE = {"data", "backbones", "feature_cache", "features", "training", "distance"}
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
-    "ray": {"fttune/sweep/tune.py"},
+    "ray": {"fttune/sweep/tune.py", "fttune/sweep/admission.py"},
     "mlflow": {"fttune/tracking/runs.py"},
     "optuna": {"fttune/sweep/search.py"},
     "safetensors": {"fttune/backbones/tensors.py"},

@@ -1,4 +1,4 @@
-"""Run a finished, flat list of jobs on a Ray cluster. The only file that imports ray."""
+"""Run a finished, flat list of jobs on a Ray cluster. With `admission`, the only file that imports ray."""
 
 import logging
 import os
@@ -26,6 +26,7 @@ ALLOCATOR = {
 import ray
 from ray import tune
 from ray.actor import exit_actor
+from ray.exceptions import AuthenticationError
 
 from fttune.bundle import Bundle
 from fttune.config import Resources
@@ -33,6 +34,7 @@ from fttune.errors import ConfigError, UnreachableError
 from fttune.footprint import Footprint
 from fttune.interrupt import terminated_as_interrupted
 from fttune.runtime import Runtime
+from fttune.sweep.admission import await_worker, seek_admission
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, Outcome, Run
 from fttune.sweep.meter import Meter
@@ -47,6 +49,7 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
     """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
     os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
     local: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
+    address = seek_admission(address) if address else None
     try:
         ray.init(
             address=address or "local",
@@ -54,12 +57,14 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
             logging_level=logging.ERROR,
             **({} if address else local),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise UnreachableError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
     except SystemExit:  # Ray's own answer to SIGTERM while it starts
         raise KeyboardInterrupt from None
     try:
         with terminated_as_interrupted():  # Ray has put its own handler in the place of the command's
+            if address:
+                await_worker()
             yield
     finally:
         ray.shutdown()
