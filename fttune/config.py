@@ -11,6 +11,7 @@ from fttune.layers import LayerSpec
 from fttune.mistakes import checked
 from fttune.part import Count, Name, Part
 from fttune.schedule import Train
+from fttune.secrets import masked
 from fttune.tree import override, read_tree
 
 # Keys that say where images come from; one of them, or none.
@@ -133,6 +134,16 @@ class Tracking(Part):
 
     experiment: str = "fttune"
     uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
+
+    @field_validator("uri")
+    @classmethod
+    def _refuse_secrets(cls, value: str | None) -> str | None:
+        if value and masked(value) != value:
+            raise ValueError(
+                "names and passwords come from the environment (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD,"
+                " or a whole MLFLOW_TRACKING_URI), never from a sweep file"
+            )
+        return value
 
 
 class Data(Part):

@@ -16,6 +16,7 @@ from fttune.cost import CostModel, price
 from fttune.errors import UsageError
 from fttune.plan import Plan, only, pending
 from fttune.record import DistanceRecord, RunRecord
+from fttune.secrets import masked
 from fttune.sweep.budget import Brake, Budget
 from fttune.sweep.driver import (
     Choice,
@@ -227,12 +228,13 @@ def _logged(sweep: Sweep, ground: Ground, tracker: Tracker) -> tuple[list[RunRec
 
 def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, *, as_json: bool, code: int) -> None:
     if as_json:
-        table: dict[str, Any] = {"sweep": sweep.name, "exit_code": code, "report": str(folder), "mlflow": tracker.uri}
+        table: dict[str, Any] = {"sweep": sweep.name, "exit_code": code, "report": str(folder)}
+        table["mlflow"] = masked(tracker.uri)
         return print_json(table | {"table": report.document})
     print(summary(report))
     print(f"report: {folder / 'report.html'}")
     return print(
-        f"MLflow: uv run mlflow ui --backend-store-uri {tracker.uri}   (experiment {sweep.tracking.experiment})"
+        f"MLflow: uv run mlflow ui --backend-store-uri {masked(tracker.uri)}   (experiment {sweep.tracking.experiment})"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from fttune.config import Sweep
 from fttune.plan import pending
 from fttune.record import RunRecord
+from fttune.secrets import masked
 from fttune.sweep.driver import cost_model, estimate, is_running, last_tracked, machine, open_tracker
 from fttune.sweep.ground import Ground, survey
 from fttune.sweep.progress import clock
@@ -16,7 +17,6 @@ from fttune.terminal import print_json, say
 from fttune.tracking.claim import Claim
 from fttune.tracking.fields import record_name
 from fttune.tracking.runs import Tracker
-from fttune.tracking.uri import masked
 
 
 def show_status(sweep: Sweep, *, as_json: bool) -> None:

@@ -16,6 +16,7 @@ GROUND = {"errors", "layers", "trial", "record", "runtime", "files", "tree", "pl
     "mistakes",
     "part",
     "schedule",
+    "secrets",
     "config",
     "recipe",
     "interrupt",
@@ -47,8 +48,9 @@ ROOMS: dict[str, set[str]] = {
     "mistakes": {"errors"},
     "part": set(),
     "interrupt": set(),
+    "secrets": set(),
     "schedule": {"trial", "part"},
-    "config": {"errors", "layers", "tree", "mistakes", "part", "schedule"},
+    "config": {"errors", "layers", "tree", "mistakes", "part", "schedule", "secrets"},
     "recipe": {"trial", "tree", "mistakes", "part", "schedule", "config"},
     "plan": {"errors", "layers", "trial", "record", "config"},
     "data": VALUES,
@@ -78,7 +80,7 @@ BARE = {"data", "backbones", "feature_cache", "features", "training", "distance"
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
     "ray": {"fttune/sweep/tune.py", "fttune/sweep/admission.py"},
-    "mlflow": {"fttune/tracking/runs.py"},
+    "mlflow": {"fttune/tracking/client.py"},
     "optuna": {"fttune/sweep/search.py"},
     "safetensors": {"fttune/backbones/tensors.py"},
     "datasets": {"fttune/data/huggingface.py"},  # an extra
