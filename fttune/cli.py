@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fttune.errors import FttuneError
+from fttune.interrupt import terminated_as_interrupted
 from fttune.text import inert
 
 app = typer.Typer(
@@ -34,7 +35,8 @@ Size = Annotated[int | None, typer.Option("--image-size", min=1, metavar="PX", h
 def main() -> None:
     """Entry point of the command `fttune`: errors on purpose become one line and an exit code."""
     try:
-        app()
+        with terminated_as_interrupted():
+            app()
     except FttuneError as error:
         print(f"error: {inert(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -52,22 +54,33 @@ def run(
     only: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Run only trials like this.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Run at most so many trials.")] = None,
     fail_fast: Annotated[bool, typer.Option(help="Stop at the first failed trial.")] = False,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Stop when gpu_hours, hours or trials are used up; what runs is saved."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; runs/NAME unless given.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run what a sweep still misses, then print the recommendation table."""
     from fttune.config import load_sweep
     from fttune.session import Call, plan_sweep, run_sweep
+    from fttune.sweep.budget import Budget
     from fttune.sweep.driver import Choice
+    from fttune.terminal import say
 
     sweep = load_sweep(sweep_file, overrides or ())
+    limits = Budget.parse(budget or ())
     choice = Choice(retry_failed=retry_failed, only=tuple(only or ()), limit=limit)
     if dry_run:
         plan_sweep(sweep, choice, as_json=as_json)
         return
     words = ["fttune", "run", str(sweep_file), *(overrides or ())]
-    call = Call(words=words, address=address, fail_fast=fail_fast, out=out, as_json=as_json)
-    raise typer.Exit(run_sweep(sweep, choice, call))
+    call = Call(words=words, address=address, fail_fast=fail_fast, budget=limits, out=out, as_json=as_json)
+    try:
+        raise typer.Exit(run_sweep(sweep, choice, call))
+    except KeyboardInterrupt:  # before the first trial or after the last
+        say(f"interrupted; what is finished is logged, and this goes on: {call.again()}")
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -84,7 +97,7 @@ def plan(sweep_file: SweepFile, overrides: Overrides = None, as_json: AsJson = F
 def status(sweep_file: SweepFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """How a sweep goes, seen from another terminal: done, running, failed, time left."""
     from fttune.config import load_sweep
-    from fttune.session import show_status
+    from fttune.status import show_status
 
     show_status(load_sweep(sweep_file, overrides or ()), as_json=as_json)
 

@@ -11,6 +11,7 @@ from fttune.layers import LayerSpec
 from fttune.mistakes import checked
 from fttune.part import Count, Name, Part
 from fttune.schedule import Train
+from fttune.secrets import masked
 from fttune.tree import override, read_tree
 
 # Keys that say where images come from; one of them, or none.
@@ -123,9 +124,10 @@ class Resources(Part):
     """What one trial occupies; never part of a trial's identity."""
 
     cpu: Annotated[float, Field(gt=0)] = 1  # cores, and threads of the training
-    gpu: float | Literal["auto"] = "auto"  # a fraction <= 1 or a whole number; auto: a quarter where there is a GPU
+    gpu: float | Literal["auto"] = "auto"  # a fraction <= 1 or a whole number; auto: as measured
     max_concurrent: Count | None = None  # trials side by side; None: as many as fit
     cache_gb: Annotated[float, Field(ge=0)] = 20  # room on disk for the outputs of frozen layers; 0: none is kept
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 120  # between two checkpoints of a trial that is training
 
     @field_validator("gpu")
     @classmethod
@@ -140,6 +142,16 @@ class Tracking(Part):
 
     experiment: str = "fttune"
     uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
+
+    @field_validator("uri")
+    @classmethod
+    def _refuse_secrets(cls, value: str | None) -> str | None:
+        if value and masked(value) != value:
+            raise ValueError(
+                "names and passwords come from the environment (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD,"
+                " or a whole MLFLOW_TRACKING_URI), never from a sweep file"
+            )
+        return value
 
 
 class Data(Part):
@@ -180,6 +192,13 @@ class Analysis(Part):
         return value
 
 
+class Notify(Part):
+    """Who is told when a sweep ends and when its first trial fails. What `$NAME` stands for is never written down."""
+
+    command: str | None = None  # of the shell; reads a JSON document
+    url: str | None = None  # that a JSON document is posted to; `$NAME` stands for a variable of the environment
+
+
 class Sweep(Part):
     """A whole sweep file."""
 
@@ -192,6 +211,7 @@ class Sweep(Part):
     data: Data = Data()
     distance: Distance = Distance()
     analysis: Analysis = Analysis()
+    notify: Notify = Notify()
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:

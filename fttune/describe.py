@@ -23,6 +23,7 @@ from fttune.files import place
 from fttune.inventory import IMAGE_SIZE
 from fttune.layers import LayerSpec
 from fttune.runtime import Runtime, cores
+from fttune.secrets import masked
 from fttune.sweep.ground import decode
 from fttune.terminal import Decoding, Row, say
 from fttune.trial import stored_size
@@ -230,4 +231,4 @@ def _tracker() -> str:
         Tracker(uri, "fttune")
     except FttuneError as error:
         return f"error: {error}"
-    return uri
+    return masked(uri)

@@ -5,10 +5,12 @@ showings (an image in a fixed view). So an entry is either exactly right or abse
 one more view costs only the showings that are new.
 """
 
+import logging
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +22,8 @@ from torch import Tensor
 from fttune.errors import StoreError
 from fttune.files import locked, replacing, writing
 from fttune.trial import digest
+
+_log = logging.getLogger("fttune")
 
 _SMALL = 2**26  # bytes of a table that lies in several files, up to which it is put together in memory
 _SEGMENT = 2**28  # bytes of one layer that are held before they are written
@@ -83,22 +87,40 @@ def reach(
     """A table at each of `layers` for the showings `wanted`; what the cache lacks is computed first, in one pass.
 
     Processes that ask at once do the work once. A damaged file is computed again. With more than `room` bytes in the
-    cache, the files longest unused go; what is mapped stays readable.
+    cache, the files longest unused go; what is mapped stays readable. Where the disk is full, the tables are held by
+    this process alone.
     """
-    folder = root / key.folder
+    try:
+        tables = _reach(root / key.folder, layers, wanted, forward)
+    except StoreError as error:
+        _log.warning("%s; until then each process computes its features for itself", error)
+        return _in_memory(layers, wanted, forward)
+    if room is not None:
+        with locked(root / "room"):
+            _evict(root, room)
+    return tables
+
+
+def _reach(folder: Path, layers: Sequence[int], wanted: np.ndarray, forward: Pass) -> dict[int, FeatureTable]:
+    """From the files of a folder, which gets what it lacks. StoreError when it has no room for that."""
     with writing(folder), locked(folder / "features"):
         segments = {layer: _segments(folder, layer) for layer in layers}
         for lacking, missing in _lacking(segments, wanted):
             _write_pass(folder, missing, lacking, forward(missing, lacking))
             segments |= {layer: _segments(folder, layer) for layer in lacking}
         tables = {layer: _table(segments[layer], wanted) for layer in layers}
-    if room is not None:
-        with locked(root / "room"):
-            _evict(root, room)
     for layer, table in tables.items():
         if table is None:
             raise StoreError(f"{folder}: features of layer {layer} cannot be read back; FTTUNE_CACHE moves the folder")
     return {layer: table for layer, table in tables.items() if table is not None}
+
+
+def _in_memory(layers: Sequence[int], wanted: np.ndarray, forward: Pass) -> dict[int, FeatureTable]:
+    every, place = np.unique(wanted, return_inverse=True)
+    batches = list(forward(every, layers))
+    tables = {layer: FeatureTable.of(torch.cat([batch[layer] for batch in batches]).cpu()) for layer in layers}
+    which = torch.from_numpy(place)
+    return {layer: replace(table, segment=torch.zeros_like(which), place=which) for layer, table in tables.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,10 +194,12 @@ def _write(folder: Path, layer: int, rest: np.ndarray, pieces: list[Tensor]) -> 
     values = torch.cat(pieces).numpy()
     pieces.clear()
     wanted = rest[: len(values)]
-    rows = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values[0].size)
+    flat = values.ravel()
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(flat), values[0].size)
     columns = [pa.array(wanted, pa.int64()), rows]
     fields = [("showing", pa.int64()), ("feature", rows.type)]
-    schema = pa.schema(fields, metadata={"shape": ",".join(map(str, values.shape[1:]))})
+    metadata = {"shape": ",".join(map(str, values.shape[1:])), "crc": str(zlib.crc32(flat.data))}
+    schema = pa.schema(fields, metadata=metadata)
     path = folder / f"{layer}-{digest(wanted.tolist())[:16]}.arrow"
     with replacing(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
         writer.write_batch(pa.record_batch(columns, schema=schema))
@@ -188,10 +212,12 @@ def _read(path: Path) -> _Segment | None:
         batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
         shape = [int(side) for side in batch.schema.metadata[b"shape"].split(b",")]
         values = batch.column("feature").flatten().to_numpy(zero_copy_only=True)
+        if zlib.crc32(values.data) != int(batch.schema.metadata[b"crc"]):
+            return None
         return _Segment(
             path=path, showings=batch.column("showing").to_numpy(), values=_tensor(values.reshape(len(batch), *shape))
         )
-    except (pa.ArrowInvalid, FileNotFoundError):
+    except (pa.ArrowException, ValueError, KeyError, FileNotFoundError):
         return None
 
 

@@ -33,7 +33,9 @@ def _explain(error: ErrorDetails, whole: type[BaseModel], kind: str) -> str:
     message = error["msg"].removeprefix("Value error, ")
     for theirs, ours in (("valid tuple", "list"), ("valid dictionary", "mapping of keys"), (" or instance of", ":")):
         message = message.replace(theirs, ours)
-    shown = "" if error["type"] == "value_error" else f", but got {error['input']!r:.200}"
+    # What stands under `notify` may hold a password.
+    hidden = error["type"] == "value_error" or place[:1] == ["notify"]
+    shown = "" if hidden else f", but got {error['input']!r:.200}"
     return f"{where}: {message[0].lower()}{message[1:]}{shown}" if where else message
 
 

@@ -52,6 +52,11 @@ class Plan:
     def total(self) -> int:
         return len(self.done) + len(self.failed) + len(self.to_run)
 
+    def counts(self, chosen: Sequence[Trial]) -> dict[str, int]:
+        """The plan in numbers, and those of the trials that were chosen of it."""
+        counts = {"total": self.total, "done": len(self.done), "failed": len(self.failed)}
+        return counts | {"to_run": len(self.to_run), "chosen": len(chosen)}
+
 
 def expand(sweep: Sweep, facts: Facts, settings: Sequence[HParams]) -> list[Trial]:
     """Every trial of a sweep, each once, in the order of the file.

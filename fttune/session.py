@@ -1,9 +1,10 @@
-"""What the sweep commands do: plan, run, status, report; each from a checked sweep to what is printed."""
+"""What the sweep commands do: plan, run, report; each from a checked sweep to what is printed."""
 
+import re
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,27 +12,35 @@ from fttune import caching
 from fttune.analysis.report import Report, Wanted, analyse, summary, write_report
 from fttune.bundle import bundle
 from fttune.config import Sweep
-from fttune.cost import CostModel, longest_first, price
-from fttune.plan import Plan, pending
+from fttune.cost import CostModel, price
+from fttune.errors import UsageError
+from fttune.plan import Plan, only, pending
 from fttune.record import DistanceRecord, RunRecord
-from fttune.runtime import Runtime
+from fttune.secrets import masked
+from fttune.sweep.budget import Brake, Budget
 from fttune.sweep.driver import (
     Choice,
+    Estimate,
     alone,
     check_cores,
     choose,
     cost_model,
     estimate,
-    is_running,
     machine,
     open_tracker,
+    queue,
     room,
     state_file,
+    work,
 )
 from fttune.sweep.ground import Ground, prepare, survey
+from fttune.sweep.hook import Hook
+from fttune.sweep.meter import Meter
 from fttune.sweep.progress import Display, clock
-from fttune.sweep.supply import Supply
+from fttune.sweep.tally import Tally, prices
+from fttune.sweep.turn import await_turn, take_turn
 from fttune.terminal import Decoding, print_json, print_lines, say
+from fttune.tracking.claim import Claim
 from fttune.tracking.runs import Tracker
 from fttune.tracking.writer import Writer
 from fttune.trial import Trial
@@ -50,11 +59,14 @@ class Call:
     words: Sequence[str]  # the command to give again
     address: str | None = None  # of a Ray cluster
     fail_fast: bool = False
+    budget: Budget = field(default_factory=Budget)
     out: Path | None = None  # folder of the report
     as_json: bool = False
 
     def again(self, *extra: str) -> str:
-        return shlex.join([*self.words, *extra])
+        # What stands under `notify` may hold a password.
+        words = [re.sub(r"^(notify[.\w]*)=.*", r"\1=...", word, flags=re.DOTALL) for word in self.words]
+        return shlex.join([*words, *extra])
 
 
 def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
@@ -66,7 +78,7 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     chosen = choose(whole, choice)
     layers = caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)
     facts = {
-        **_counts(whole, chosen),
+        **whole.counts(chosen),
         "not_prepared": [row.name for row in ground.undecoded],
         "absent_weights": list(ground.absent),
         "store_bytes": room(ground),
@@ -94,57 +106,51 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
 
 def run_sweep(sweep: Sweep, choice: Choice, call: Call) -> int:
     """Run what is missing, log it, report on it; gives the exit code."""
-    runtime, tracker = machine(sweep), open_tracker(sweep)
+    only((), choice.only)  # a mistake in it is told before anything is made
     if not call.address:
         check_cores(sweep)
+    tracker = open_tracker(sweep)
+    hook = Hook(sweep.notify, {"sweep": sweep.name, "resume": call.again()}, say)
     with alone(sweep):
-        with Decoding() as progress:
-            ground = prepare(sweep, runtime, progress)
-        for line in ground.remarks:
-            say(line)
-        with Writer(tracker, state_file(sweep, ".spool"), sweep.name) as writer:
-            records = tracker.records()
-            model = cost_model(sweep, ground, runtime, records)
-            whole = pending(ground.trials, records, price(model, ground.trials))
-            chosen = choose(whole, choice)
-            say(_line(sweep, whole, chosen))
-            expected = estimate(sweep, chosen, whole, records, model).seconds if chosen else None
-            writer.adopt(whole.done)
-            if not chosen and (choice.retry_failed or whole.to_run):
-                say("no trial meets these conditions")
-                return NOTHING
-            start = time.monotonic()
-            outcome = _work(sweep, runtime, ground, tracker, writer, chosen, call, model)
-            if expected and outcome.complete:
-                say(_compared(expected, time.monotonic() - start))
-            waiting = writer.close()
-            for note in (*writer.notes, *outcome.notes):
-                say(note)
-        return _verdict(sweep, ground, tracker, outcome, waiting, call)
+        over = await_turn(tracker, sweep.name, say)
+        with hook:
+            hook.exit_code = _run(sweep, tracker, over, choice, call, hook)
+    return hook.exit_code
 
 
-def show_status(sweep: Sweep, *, as_json: bool) -> None:
-    """Count what is done, running and failed; reads only."""
-    runtime, tracker = machine(sweep), open_tracker(sweep)
-    ground, records = survey(sweep, runtime), tracker.records()
-    whole = pending(ground.trials, records)
-    busy = is_running(sweep)
-    wanted = {trial.id: trial.name for trial in whole.to_run}
-    running = [wanted[trial_id] for trial_id in tracker.running() if trial_id in wanted] if busy else []
-    model = cost_model(sweep, ground, runtime, records)
-    left = estimate(sweep, whole.to_run, whole, records, model).seconds
-    failed = [{"trial": trial.name, "id": trial.id, "error": _errors(records)[trial.id]} for trial in whole.failed]
-    if as_json:
-        facts = _counts(whole, whole.to_run) | {"running": running, "active": busy, "seconds": left, "failures": failed}
-        return print_json({"sweep": sweep.name, **facts})
-    say(f"{sweep.name}: {len(whole.done)} of {whole.total} done, {len(running)} running, {len(whole.failed)} failed")
-    for name in running:
-        say(f"  running  {name}")
-    for failure in failed:
-        say(f"  FAILED   {failure['trial']}: {failure['error']}")
-    if whole.to_run and left is not None:
-        say(f"about {clock(left)} to go" if busy else f"about {clock(left)} to go once it runs again")
-    return None
+def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, call: Call, hook: Hook) -> int:
+    runtime, since = machine(sweep), time.monotonic()
+    with Decoding() as progress:
+        ground = prepare(sweep, runtime, progress)
+    for line in ground.remarks:
+        say(line)
+    with Writer(tracker, state_file(sweep, ".spool"), sweep.name) as writer:
+        take_turn(writer, tracker, sweep.name, over)
+        records = tracker.records()
+        model = cost_model(sweep, ground, runtime, records)
+        whole = pending(ground.trials, records, price(model, ground.trials))
+        chosen = choose(whole, choice)
+        say(_line(sweep, whole, chosen))
+        expected = estimate(sweep, chosen, whole, records, model).seconds if chosen else None
+        writer.adopt(whole.done)
+        if not chosen and (choice.retry_failed or whole.to_run):
+            say("no trial meets these conditions")
+            return NOTHING
+        brake = Brake(call.budget, Meter(), fail_fast=call.fail_fast, lost=lambda: writer.lost, since=since)
+        # How many trials a cluster has room for is not known before they run.
+        tally = Tally(whole, chosen, brake.meter, prices(model, bundle(chosen)), None if call.address else expected)
+        writer.counts = hook.counts = tally.counts
+        start = time.monotonic()
+        jobs, impossible = queue(ground, tracker, chosen, model)
+        outcome = work(jobs, ground, runtime, call.address, [writer, tally, hook], Display(tally), brake)
+        if expected and outcome.complete:
+            say(_compared(expected, time.monotonic() - start))
+        waiting = writer.close()
+        for note in (*writer.notes, *outcome.notes, *impossible, *brake.notes):
+            say(note)
+    if writer.lost:
+        raise UsageError(f"another driver took sweep '{sweep.name}' over, so this one ended; `fttune status` shows it")
+    return _verdict(ground, tracker, outcome, waiting, call, brake, model)
 
 
 def make_report(sweep: Sweep, *, out: Path | None, as_json: bool, others: Sequence[Sweep] = ()) -> None:
@@ -158,61 +164,33 @@ def make_report(sweep: Sweep, *, out: Path | None, as_json: bool, others: Sequen
     _print_report(sweep, parts[0][2], report, folder, as_json=as_json, code=DONE)
 
 
-def _work(
-    sweep: Sweep,
-    runtime: Runtime,
-    ground: Ground,
-    tracker: Tracker,
-    writer: Writer,
-    chosen: Sequence[Trial],
-    call: Call,
-    model: CostModel,
-) -> "Outcome":
-    """Measure the missing distances, run the chosen trials."""
-    from fttune.sweep.ledger import Outcome
-    from fttune.sweep.tune import cluster, run_jobs
-
-    distances, missing = ground.distances()
-    known = {record.id for record in tracker.distances()}
-    wanted = [job for job in distances if job.id not in known]
-    if not chosen and not wanted:
-        return Outcome(complete=True, notes=missing)
-    kept = caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)
-    # Distances last: of the images that trials have passed to the classifier, they then find the features.
-    queue = [*longest_first(model, caching.without(bundle(chosen), kept)), *wanted]
-    with cluster(call.address), Display(chosen, price(model, chosen)) as display:
-        outcome = run_jobs(
-            queue,
-            runtime,
-            sweep.resources,
-            [writer, display],
-            supply=Supply.of(ground),
-            fail_fast=call.fail_fast,
-        )
-    outcome.notes += missing
-    return outcome
-
-
-def _verdict(sweep: Sweep, ground: Ground, tracker: Tracker, outcome: "Outcome", waiting: int, call: Call) -> int:
+def _verdict(
+    ground: Ground, tracker: Tracker, outcome: "Outcome", waiting: int, call: Call, brake: Brake, model: CostModel
+) -> int:
     """Say how it ended; the exit code."""
     if waiting:
-        say(f"the tracker is away: {waiting} events wait in {state_file(sweep, '.spool')}")
+        say(f"the tracker is away: {waiting} events wait in {state_file(ground.sweep, '.spool')}")
         say(f"once it is back, this delivers them: {call.again()}")
         return UNDELIVERED
-    if not outcome.complete and not outcome.failed:
+    if not outcome.complete and not brake.pulled:
         say(f"interrupted; what is finished is logged, and this goes on: {call.again()}")
         return INTERRUPTED
     records = tracker.records()
     whole = pending(ground.trials, records)
     for trial in whole.failed:
         say(f"FAILED  {trial.name}: {_errors(records)[trial.id]}")
-    code = FAILED if whole.failed or outcome.lost else DONE
     if whole.failed:
         say(f"to run the failed trials again: {call.again('--retry-failed')}")
+    code = FAILED if whole.failed or outcome.lost else DONE
+    if brake.reached and not outcome.complete:
+        left = estimate(ground.sweep, whole.to_run, whole, records, model)
+        say(f"budget reached: {brake.reached}; {_left(whole, left)}; what was under way is saved")
+        say(f"to go on: {call.again()}")
+        code = NOTHING
     if not whole.done:
         return code
-    report, folder = _report([(sweep, ground, tracker)], call.out)
-    _print_report(sweep, tracker, report, folder, as_json=call.as_json, code=code)
+    report, folder = _report([(ground.sweep, ground, tracker)], call.out)
+    _print_report(ground.sweep, tracker, report, folder, as_json=call.as_json, code=code)
     return code
 
 
@@ -250,9 +228,12 @@ def _logged(sweep: Sweep, ground: Ground, tracker: Tracker) -> tuple[list[RunRec
 
 def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, *, as_json: bool, code: int) -> None:
     if as_json:
-        table: dict[str, Any] = {"sweep": sweep.name, "exit_code": code, "report": str(folder), "mlflow": tracker.uri}
+        table: dict[str, Any] = {"sweep": sweep.name, "exit_code": code, "report": str(folder)}
+        table["mlflow"] = masked(tracker.uri)
         return print_json(table | {"table": report.document})
-    place = f"MLflow: uv run mlflow ui --backend-store-uri {tracker.uri}   (experiment {sweep.tracking.experiment})"
+    place = (
+        f"MLflow: uv run mlflow ui --backend-store-uri {masked(tracker.uri)}   (experiment {sweep.tracking.experiment})"
+    )
     return print_lines([*summary(report).split("\n"), f"report: {folder / 'report.html'}", place])
 
 
@@ -273,9 +254,13 @@ def _errors(records: Sequence[RunRecord]) -> dict[str, str]:
     return {record.trial_id: record.error for record in records}
 
 
-def _counts(plan: Plan, chosen: Sequence[Trial]) -> dict[str, int]:
-    counts = {"total": plan.total, "done": len(plan.done), "failed": len(plan.failed)}
-    return counts | {"to_run": len(plan.to_run), "chosen": len(chosen)}
+def _left(plan: Plan, left: Estimate) -> str:
+    parts = [f"{len(plan.to_run)} of {plan.total} trials left"]
+    if left.seconds is not None:
+        parts.append(f"about {clock(left.seconds)} on this machine")
+    if left.gpu_hours:
+        parts.append(f"about {left.gpu_hours:.2g} GPU-hours")
+    return ", ".join(parts)
 
 
 def _line(sweep: Sweep, plan: Plan, chosen: Sequence[Trial], verb: str = "starting") -> str:

@@ -65,7 +65,12 @@ class Decoding:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self._progress = Progress(
             *columns, console=self._console, disable=not self._console.is_terminal, transient=True
         )
@@ -96,7 +101,12 @@ class Stepping:
 
     def __init__(self, name: str, steps: int) -> None:
         self._console = Console(stderr=True, highlight=False)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self._progress = Progress(
             *columns, console=self._console, disable=not self._console.is_terminal, transient=True
         )

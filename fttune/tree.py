@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 from fttune.errors import ConfigError
-
 
 _VALUES, _DEPTH, _DIGITS = 100_000, 50, 100  # of a file, at most
 
@@ -25,7 +25,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._depth += 1
         if self._depth > _DEPTH:
-            raise yaml.composer.ComposerError(None, None, f"nested more than {_DEPTH} deep", None)
+            raise ComposerError(None, None, f"nested more than {_DEPTH} deep", None)
         alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -37,12 +37,11 @@ class _Loader(yaml.SafeLoader):
     def _check_size(self, node: yaml.Node | None) -> None:
         place = node.start_mark if node else None
         if node is not None and id(node) not in self._values:
-            raise yaml.composer.ComposerError(None, None, "an alias stands inside of what it stands for", place)
+            raise ComposerError(None, None, "an alias stands inside of what it stands for", place)
         if node is not None and self._values[id(node)] > _VALUES:
-            raise yaml.composer.ComposerError(None, None, f"more than {_VALUES:,} values, aliases counted out", place)
-        number = isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float"))
-        if number and len(node.value) > _DIGITS:
-            raise yaml.composer.ComposerError(None, None, f"a number of more than {_DIGITS} digits", place)
+            raise ComposerError(None, None, f"more than {_VALUES:,} values, aliases counted out", place)
+        if isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")) and len(node.value) > _DIGITS:
+            raise ComposerError(None, None, f"a number of more than {_DIGITS} digits", place)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

@@ -112,7 +112,7 @@ def serving(database: str, port: int, folder: Path) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        wait_until(lambda: server.poll() is not None or _answers(port))
+        wait_until(lambda: server.poll() is not None or answers(port))
         assert server.poll() is None
         yield
     finally:
@@ -120,7 +120,8 @@ def serving(database: str, port: int, folder: Path) -> Iterator[None]:
         server.wait()
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether an MLflow server is up."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
             return True

@@ -13,8 +13,8 @@ import pytest
 from fttune.backbones.catalog import BACKBONES
 from images import make_folder
 from layouts import cub200
+from small_sweeps import fttune, write_sweep
 from stores import wait_until
-from test_sweep import fttune, write_sweep
 
 
 def refused(*words: object, **environment: str) -> str:

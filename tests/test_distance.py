@@ -30,7 +30,7 @@ from fttune.sweep.ground import Ground, prepare
 from fttune.tracking.runs import Tracker
 from fttune.trial import stored_size
 from images import make_folder
-from test_sweep import write_sweep
+from small_sweeps import write_sweep
 
 vectors = st.lists(st.floats(0, 10), min_size=3, max_size=3).map(np.array).filter(lambda v: np.linalg.norm(v) > 1e-3)
 

@@ -16,10 +16,12 @@ GROUND = {"errors", "text", "layers", "trial", "record", "runtime", "files", "tr
     "mistakes",
     "part",
     "schedule",
+    "secrets",
     "config",
     "recipe",
+    "interrupt",
 }
-VALUES = GROUND - {"tree", "mistakes", "part", "schedule", "config", "recipe", "plan"}
+VALUES = GROUND - {"tree", "mistakes", "part", "schedule", "config", "recipe", "plan", "interrupt"}
 UPPER = GROUND | {
     "caching",
     "cost",
@@ -46,8 +48,10 @@ ROOMS: dict[str, set[str]] = {
     "tree": {"errors"},
     "mistakes": {"errors"},
     "part": set(),
+    "interrupt": set(),
+    "secrets": set(),
     "schedule": {"trial", "part"},
-    "config": {"errors", "layers", "tree", "mistakes", "part", "schedule"},
+    "config": {"errors", "layers", "tree", "mistakes", "part", "schedule", "secrets"},
     "recipe": {"trial", "tree", "mistakes", "part", "schedule", "config"},
     "plan": {"errors", "layers", "trial", "record", "config"},
     "data": VALUES,
@@ -62,21 +66,22 @@ ROOMS: dict[str, set[str]] = {
     "distance": VALUES | {"data", "backbones", "feature_cache", "features", "training"},
     "tracking": VALUES,
     "sweep": GROUND
-    | {"bundle", "cost", "footprint", "data", "backbones", "features", "training", "distance", "tracking"},
+    | {"bundle", "caching", "cost", "footprint", "data", "backbones", "features", "training", "distance", "tracking"},
     "analysis": VALUES | {"tracking"},
     "terminal": GROUND,
     "inventory": UPPER | {"terminal"},
     "describe": UPPER | {"inventory", "terminal"},
     "session": UPPER | {"terminal"},
+    "status": UPPER | {"terminal"},
     "pretraining": UPPER | {"terminal"},
-    "cli": UPPER | {"describe", "inventory", "pretraining", "session", "terminal"},
+    "cli": UPPER | {"describe", "inventory", "pretraining", "session", "status", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
 BARE = {"data", "backbones", "feature_cache", "features", "training", "distance"}
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
-    "ray": {"fttune/sweep/tune.py"},
-    "mlflow": {"fttune/tracking/runs.py"},
+    "ray": {"fttune/sweep/tune.py", "fttune/sweep/admission.py"},
+    "mlflow": {"fttune/tracking/client.py"},
     "optuna": {"fttune/sweep/search.py"},
     "safetensors": {"fttune/backbones/tensors.py"},
     "datasets": {"fttune/data/huggingface.py"},  # an extra

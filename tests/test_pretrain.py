@@ -35,8 +35,8 @@ from fttune.training.run import run_trial
 from fttune.training.surgery import parameter_groups
 from fttune.trial import Views
 from images import make_folder
+from small_sweeps import fttune, write_sweep
 from stores import wait_until
-from test_sweep import fttune, write_sweep
 from values import HPARAMS
 
 WITHOUT_CLOCK = ("train_images", "val_images", "curve", "device")

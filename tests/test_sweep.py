@@ -1,84 +1,29 @@
 """Whole sweeps through the command line and a real Ray: each trial once, whatever is added, broken or killed."""
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections import Counter
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from fttune.bundle import Bundle
 from fttune.config import Resources, load_sweep
 from fttune.errors import ConfigError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.runtime import Runtime
+from fttune.sweep.budget import Brake, Budget
 from fttune.sweep.driver import machine
 from fttune.sweep.ground import prepare
+from fttune.sweep.meter import Meter
 from fttune.tracking.runs import Tracker
-from fttune.training.run import run_trial
 from fttune.trial import Trial
-from images import make_folder
+from small_sweeps import database, fttune, once_each, results, told, undisturbed, write_sweep
 from stores import curve_of, free_port, make_database, runs_of, serving, wait_until
-
-TIMES = {"seconds", "data_seconds", "feature_seconds", "train_seconds", "eval_seconds", "images_per_second"}
-
-
-def write_sweep(folder: Path, **changes: Any) -> Path:
-    """A sweep of eight trials on the test network, done in seconds."""
-    if not (folder / "photos").exists():
-        make_folder(folder / "photos", images=20)
-    sweep = {
-        "name": "small",
-        "grid": {
-            "datasets": {"mine": {"path": "photos", "images_per_class": [2, 5], "val": 3, "test": 5}},
-            "backbones": ["tiny"],
-            "random_top": [1, 2],
-        },
-        "train": {"lr": 0.05, "steps": 12, "batch_size": 6, "image_size": 32, "report_every": 4, "views": "flip"},
-    } | changes
-    path = folder / f"{sweep['name']}.yaml"
-    path.write_text(yaml.safe_dump(sweep))
-    return path
-
-
-def database(folder: Path) -> str:
-    """The default tracker of commands run in `folder`; MLflow keeps one connection for a relative path for ever."""
-    return f"sqlite:///{folder}/mlflow.db"
-
-
-def fttune(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fttune.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
-
-
-def told(*words: object) -> dict[str, Any]:
-    """The one JSON document that a command prints."""
-    done = fttune(*words, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def once_each(uri: str, count: int) -> list[Any]:
-    """Every trial of the experiment has one finished run, and each run's curve has each step once."""
-    runs = runs_of(uri, "fttune")
-    assert Counter(run.data.tags["fttune.trial_id"] for run in runs).most_common(1)[0][1] == 1
-    assert [run.info.status for run in runs] == ["FINISHED"] * count
-    for run in runs:
-        assert [point.step for point in curve_of(uri, run.info.run_id)] == [4, 8, 12]
-    return runs
 
 
 def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
@@ -130,20 +75,8 @@ def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
     assert len(shared) == 8
 
     assert told("report", other)["table"]["counts"]["done"] == 8
-    by_ray = {record.trial_id: record for record in Tracker(uri, "fttune").records("small")}
-    assert_equal_in_process(sweep, by_ray)
-
-
-def assert_equal_in_process(sweep: Path, by_ray: dict[str, RunRecord]) -> None:
-    """The same trials in this process, in another order, come out the same."""
-    loaded = load_sweep(sweep)
-    runtime = machine(loaded)
-    ground = prepare(loaded, runtime, lambda *_: None)
-    runtime = replace(runtime, cache=runtime.cache / "another")
-    for trial in reversed(ground.trials):
-        here, there = (asdict(r) for r in (run_trial(trial, runtime, lambda point: None), by_ray[trial.id]))
-        for name in here.keys() - TIMES - {"peak_memory_mb"}:
-            assert here[name] == there[name], (trial.name, name)
+    ours = {trial_id: result for trial_id, result in results(uri).items() if trial_id in undisturbed(sweep)}
+    assert ours == undisturbed(sweep)
 
 
 def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> None:
@@ -158,7 +91,11 @@ def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> No
     assert str(sweep) in retry[1]
     state = told("plan", sweep)
     assert (state["done"], state["failed"], state["to_run"]) == (4, 4, 0)
-    assert len(told("status", sweep)["failures"]) == 4
+    failures = told("status", sweep)["failures"]
+    assert len(failures) == 4
+    assert all("Traceback" in failure["traceback"] for failure in failures)
+    shown = fttune("status", sweep).stderr
+    assert (shown.count("FAILED"), shown.count("Traceback")) == (4, 1), "what failed of one thing is traced once"
 
     plain = fttune("run", sweep)
     assert plain.returncode == 1
@@ -275,7 +212,15 @@ def test_a_quarter_of_a_gpu_puts_four_trials_side_by_side(tmp_path: Path) -> Non
         for wrong in (Resources(gpu=2), Resources(cpu=9)):
             with pytest.raises(ConfigError, match="a trial asks for"):
                 run_jobs([Bundle.alone(ground.trials[0])], runtime, wrong, [watcher])
-        outcome = run_jobs([Bundle.alone(trial) for trial in ground.trials[:6]], runtime, sweep.resources, [watcher])
+        jobs, meter = [Bundle.alone(trial) for trial in ground.trials[:6]], Meter()
+        outcome = run_jobs(jobs, runtime, sweep.resources, [watcher], meter=meter)
+        brake = Brake(Budget(gpu_hours=meter.gpu_hours / 1e6), Meter())
+        early = run_jobs(jobs, runtime, sweep.resources, [Watcher()], meter=brake.meter, stop=brake)
     assert outcome.complete
+    assert 0 < meter.gpu_hours < 1
+    assert meter.share == brake.meter.share == 0
+    assert brake.reached.startswith("gpu_hours=")
+    assert not early.complete
+    assert not early.failed
     assert sorted(watcher.finished_ids) == sorted(trial.id for trial in ground.trials[:6])
     assert watcher.most == 4

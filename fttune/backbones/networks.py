@@ -25,7 +25,9 @@ Facts = Mapping[str, Any]
 def folder(name: str) -> Path:
     """Where the network `name` lies, or would; WeightsError for a name that is no plain one."""
     if not _PLAIN.fullmatch(name):
-        raise WeightsError(f"a network is called BACKBONE{MARK}NAME, of letters, digits, '.', '_' and '-', not '{name}'")
+        raise WeightsError(
+            f"a network is called BACKBONE{MARK}NAME, of letters, digits, '.', '_' and '-', not '{name}'"
+        )
     return place("networks") / name
 
 

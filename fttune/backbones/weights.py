@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from pickle import UnpicklingError
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING
 

@@ -69,7 +69,13 @@ class Census:
 
     @property
     def _lists(self) -> dict[str, list[Any]]:
-        return {"skipped": self.skipped, "reasons": self.reasons, "copies": self.copies, "clashes": self.clashes, "kept": self.kept}
+        return {
+            "skipped": self.skipped,
+            "reasons": self.reasons,
+            "copies": self.copies,
+            "clashes": self.clashes,
+            "kept": self.kept,
+        }
 
     @property
     def facts(self) -> dict[str, object]:

@@ -10,7 +10,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fttune.trial import Resize
 
-
 # More than any camera takes at once; decoded, some copies of it still fit into memory.
 MOST_PIXELS = 2**27
 # What is named here alone is tried: PIL knows formats that run a program (EPS) or that no data set is kept in.

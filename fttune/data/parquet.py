@@ -62,7 +62,9 @@ class ParquetSet:
     def _names(self) -> list[Any]:
         for row, label in enumerate(self._columns[0]):
             if not isinstance(label, str | int | None):
-                raise DataError(f"{self._path}: a {self._label} is a whole number or a name, but row {row} has {label!r:.60}")
+                raise DataError(
+                    f"{self._path}: a {self._label} is a whole number or a name, but row {row} has {label!r:.60}"
+                )
         labels = set(self._columns[0])
         if None in labels or len(labels) < 2:
             raise DataError(f"{self._path}: every row must have a {self._label}, and two must differ")
@@ -150,6 +152,8 @@ class _Window:
             return self._start(number)
         self._held[self._next] = batch.column(0)
         self._next += len(batch)
-        while len(self._held) > _BATCHES or (len(self._held) > 1 and sum(b.nbytes for b in self._held.values()) > _HELD):
+        while len(self._held) > _BATCHES or (
+            len(self._held) > 1 and sum(b.nbytes for b in self._held.values()) > _HELD
+        ):
             del self._held[next(iter(self._held))]
         return None

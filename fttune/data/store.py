@@ -184,7 +184,7 @@ def _check_room(root: Path, needed: int) -> None:
     free = shutil.disk_usage(root).free
     if needed > free:
         raise StoreError(
-            f"no room left in {root}: decoding takes {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free;"
+            f"no room left in {root}: decoding takes {needed / 1e6:,.1f} MB, but {free / 1e6:,.1f} MB are free;"
             " set FTTUNE_STORE to move it"
         )
 

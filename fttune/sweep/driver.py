@@ -5,20 +5,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from fttune import caching
 from fttune.bundle import bundle
 from fttune.config import Sweep
-from fttune.cost import START, CostModel, Images, StageTimes, jobs, makespan
+from fttune.cost import START, CostModel, Images, StageTimes, jobs, longest_first, makespan
 from fttune.data.dataset import Dataset
 from fttune.errors import AbsentDataError, ConfigError, UsageError
 from fttune.files import claimed, place
 from fttune.plan import Plan, cost, only
 from fttune.record import RunRecord
 from fttune.runtime import Runtime, cores
+from fttune.sweep.budget import Brake
 from fttune.sweep.ground import Ground
+from fttune.sweep.progress import Display
+from fttune.sweep.supply import Supply
 from fttune.tracking.runs import Tracker
 from fttune.tracking.uri import database_file
 from fttune.trial import Trial, digest, stored_size
+
+if TYPE_CHECKING:
+    from fttune.sweep.ledger import Job, Listener, Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +44,7 @@ def machine(sweep: Sweep) -> Runtime:
         store=place("store"),
         cache=place("features"),
         state=place("state"),
+        checkpoint_seconds=sweep.resources.checkpoint_seconds,
         cache_bytes=int(sweep.resources.cache_gb * 1e9),
         threads=max(1, int(sweep.resources.cpu)),
         weights=sweep.data.weights,
@@ -68,6 +77,19 @@ def state_file(sweep: Sweep, suffix: str) -> Path:
     return place("state") / f"{sweep.name}-{key}{suffix}"
 
 
+def last_tracked(sweep: Sweep) -> Sweep:
+    """The sweep with the tracker that it was last run with on this machine, where this folder has none."""
+    file, note = database_file(open_tracker(sweep).uri), _note(sweep)
+    if file is None or file.is_absolute() or file.exists() or not note.exists():
+        return sweep
+    return sweep.model_copy(update={"tracking": sweep.tracking.model_copy(update={"uri": note.read_text()})})
+
+
+def _note(sweep: Sweep) -> Path:
+    """Where the database is that a sweep was last run with, whatever folder that was in."""
+    return place("state") / f"{sweep.name}-{digest([sweep.tracking.experiment, sweep.name])[:16]}.tracker"
+
+
 @contextmanager
 def alone(sweep: Sweep) -> Iterator[None]:
     """Hold the sweep on this machine; UsageError while another process runs it."""
@@ -75,6 +97,8 @@ def alone(sweep: Sweep) -> Iterator[None]:
     with claimed(lock) as free:
         if not free:
             raise UsageError(f"sweep '{sweep.name}' is being run by another process; `fttune status` shows how it goes")
+        if file := database_file(open_tracker(sweep).uri):
+            _note(sweep).write_text(f"sqlite:///{file.absolute()}")
         yield
 
 
@@ -85,6 +109,43 @@ def is_running(sweep: Sweep) -> bool:
         return False
     with claimed(lock) as free:
         return not free
+
+
+def queue(ground: Ground, tracker: Tracker, chosen: Sequence[Trial], model: CostModel) -> tuple[list["Job"], list[str]]:
+    """The chosen trials and the missing distances, in the order they start in; a line for each that cannot be made."""
+    distances, impossible = ground.distances()
+    known = {record.id for record in tracker.distances()}
+    kept = caching.choose(model, chosen, ground.sweep.resources.cache_gb * 1e9)
+    # Distances last: of the images that trials have passed to the classifier, they then find the features.
+    trials = longest_first(model, caching.without(bundle(chosen), kept))
+    return [*trials, *(job for job in distances if job.id not in known)], impossible
+
+
+def work(
+    jobs: Sequence["Job"],
+    ground: Ground,
+    runtime: Runtime,
+    address: str | None,
+    listeners: Sequence["Listener"],
+    display: Display,
+    brake: Brake,
+) -> "Outcome":
+    """Run the jobs on a cluster."""
+    from fttune.sweep.ledger import Outcome
+    from fttune.sweep.tune import cluster, run_jobs
+
+    if not jobs:
+        return Outcome(complete=True)
+    with cluster(address), display:
+        return run_jobs(
+            jobs,
+            runtime,
+            ground.sweep.resources,
+            [*listeners, display],
+            supply=Supply.of(ground),
+            meter=brake.meter,
+            stop=brake,
+        )
 
 
 def git_commit() -> str:

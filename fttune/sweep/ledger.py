@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 from fttune.bundle import Bundle
 from fttune.distance.job import DistanceJob
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
+from fttune.sweep.meter import Meter
 from fttune.trial import Trial
 
 Job = Bundle | DistanceJob
@@ -59,9 +60,16 @@ class Ledger:
     """
 
     def __init__(
-        self, jobs: Sequence[Job], listeners: Sequence[Listener], git_commit: str, *, shares: Sequence[float]
+        self,
+        jobs: Sequence[Job],
+        listeners: Sequence[Listener],
+        git_commit: str,
+        *,
+        shares: Sequence[float],
+        meter: Meter | None = None,
     ) -> None:
         self.outcome = Outcome()
+        self.meter = meter or Meter()
         self.runs = [Run(job=job, share=share) for job, share in zip(jobs, shares, strict=True)]
         self._listeners = listeners
         self._git_commit = git_commit
@@ -70,6 +78,7 @@ class Ledger:
         self._alone: set[str] = set()  # trials whose bundle went down with its process
 
     def started(self, run: Run) -> None:
+        self.meter.begin(id(run), keys(run.job), run.share)
         for trial in _trials(run.job):
             for listener in self._listeners:
                 listener.started(trial)
@@ -79,6 +88,13 @@ class Ledger:
         run.node = node
         for one in news:
             self._hear(run, one)
+        if run.stopped or run.ended.issuperset(keys(run.job)):
+            self.meter.end(id(run))
+
+    def died(self, run: Run) -> None:
+        """The process of a run is gone."""
+        run.died = True
+        self.meter.end(id(run))
 
     def close(self, lost_nodes: Collection[str]) -> bool:
         """End a round in which every run was given to a worker; False when one was never told the end of.
@@ -87,6 +103,7 @@ class Ledger:
         """
         whole = True
         for run in self.runs:
+            self.meter.end(id(run))
             open_keys = [key for key in keys(run.job) if key not in run.ended]
             if not open_keys or run.stopped:
                 continue

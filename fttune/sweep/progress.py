@@ -1,35 +1,33 @@
-"""What a person sees while a sweep runs: a live display on a terminal, one line per finished trial elsewhere."""
+"""What a person sees while a sweep runs: a live display on a terminal, plain lines elsewhere."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from fttune.plan import cost
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
+from fttune.sweep.tally import Look, Tally
 from fttune.text import inert
+from fttune.tracking.fields import record_name
 from fttune.trial import Trial
 
 _ROWS = 12  # running trials that are shown at most; a bundle may hold more than a screen does
 _LINE = "{place:>9}  {name:<36} {result}"
+_BETWEEN = 60.0  # seconds between two lines that say how far a sweep is, where there is no terminal
 
 
 class Display:
-    """A listener that shows a sweep of `trials` on stderr; `price` is what a trial costs, in any unit."""
+    """A listener that shows on stderr how a sweep goes; `tally` hears everything before it."""
 
-    def __init__(
-        self, trials: Sequence[Trial], price: Callable[[Trial], float] | None = None, console: Console | None = None
-    ) -> None:
+    def __init__(self, tally: Tally, console: Console | None = None, *, between: float = _BETWEEN) -> None:
         self.console = console or Console(stderr=True, highlight=False)
-        self._trials = {trial.id: trial for trial in trials}
-        self._ended = 0
-        self._price = price or cost
-        self._cost_done = 0.0
-        self._cost_total = sum(map(self._price, trials))
-        self._start = time.monotonic()
+        self._tally = tally
+        self._failure: Text | None = None  # the last
         self._rows: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -38,27 +36,33 @@ class Display:
             TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
         )
-        self._all = self._progress.add_task("trials", total=len(trials), note="")
+        look = tally.look()
+        self._all = self._progress.add_task("trials", total=look.chosen, note="")
+        self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=4)
+        self._closing, self._between = Event(), between
+        self._lines = Thread(target=self._keep_telling, name="fttune-display", daemon=True)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if self.console.is_terminal:
+            self._live.start()
+        else:
+            self._lines.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing.set()
         for row in self._rows.values():
             self._progress.remove_task(row)
-        self._progress.stop()
+        self._live.stop()
 
     def started(self, trial: Trial) -> None:
         if trial.id not in self._rows:
-            name = inert(f"  {trial.name}")
             room = len(self._rows) < _ROWS
             self._rows[trial.id] = self._progress.add_task(
-                name, total=trial.hparams.steps, note="starting", visible=room
+                inert(f"  {trial.name}"), total=trial.hparams.steps, note="starting", visible=room
             )
 
     def point(self, trial_id: str, point: CurvePoint) -> None:
@@ -66,29 +70,49 @@ class Display:
         self._progress.update(self._rows[trial_id], completed=point.step, note=note)
 
     def finished(self, record: RunRecord, traceback: str = "") -> None:
-        self._ended += 1
-        trial = self._trials[record.trial_id]
-        self._cost_done += self._price(trial)
         row = self._rows.pop(record.trial_id, None)
         if row is not None:
             self._progress.remove_task(row)
-        self._progress.update(self._all, completed=self._ended, note=f"about {self.remaining()} left")
-        self._say(f"{self._ended}/{len(self._trials)}", trial.name, _result(record))
+        look = self._tally.look()
+        self._progress.update(self._all, completed=look.ended)
+        name = record_name(record)
+        if record.status == "failed":
+            self._failure = Text(f"last failure: {name}: {record.error}", "red", no_wrap=True, overflow="ellipsis")
+        self._say(f"{look.ended}/{look.chosen}", name, _result(record))
 
     def distance(self, record: DistanceRecord) -> None:
         interval = f"{record.value:.3f} [{record.low:.3f}, {record.high:.3f}]"
         self._say("distance", record.dataset, f"{record.metric} {interval} from {record.source}, n = {record.images}")
 
-    def remaining(self) -> str:
-        """Minutes and seconds still to go, if the rest costs as the finished part did."""
-        if not self._cost_done:
-            return "?"
-        elapsed = time.monotonic() - self._start
-        return clock(elapsed * (self._cost_total - self._cost_done) / self._cost_done)
+    def _render(self) -> RenderableType:
+        return Group(*self._parts())
+
+    def _parts(self) -> Iterator[RenderableType]:
+        yield self._progress
+        yield Text(f"  {summary(self._tally.look())}", no_wrap=True, overflow="ellipsis")
+        if self._failure:
+            yield self._failure
+
+    def _keep_telling(self) -> None:
+        while not self._closing.wait(self._between):
+            look = self._tally.look()
+            self.console.print(f"{f'{look.ended}/{look.chosen}':>9}  {summary(look)}", soft_wrap=True, markup=False)
 
     def _say(self, place: str, name: str, result: str) -> None:
         line = inert(_LINE.format(place=place, name=name, result=result))
         self.console.print(line, soft_wrap=True, markup=False)
+
+
+def summary(look: Look) -> str:
+    """Counts, speed, GPUs and the time left, in one line."""
+    counts = look.counts
+    parts = [f"{counts.done} done", f"{counts.running} running", f"{counts.failed} failed"]
+    if look.images_per_second:
+        parts.append(f"{look.images_per_second:,.0f} images/s")
+    if look.gpus:
+        parts.append(f"{look.gpus:.3g} GPUs taken")
+    parts.append("time left not known yet" if counts.seconds is None else f"about {clock(counts.seconds)} left")
+    return ", ".join(parts)
 
 
 def clock(seconds: float) -> str:

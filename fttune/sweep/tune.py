@@ -1,11 +1,10 @@
-"""Run a finished, flat list of jobs on a Ray cluster. The only file that imports ray."""
+"""Run a finished, flat list of jobs on a Ray cluster. With `admission`, the only file that imports ray."""
 
 import logging
 import os
 import signal
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,14 +26,18 @@ ALLOCATOR = {
 import ray
 from ray import tune
 from ray.actor import exit_actor
+from ray.exceptions import AuthenticationError
 
 from fttune.bundle import Bundle
 from fttune.config import Resources
 from fttune.errors import ConfigError, UnreachableError
 from fttune.footprint import Footprint
+from fttune.interrupt import terminated_as_interrupted
 from fttune.runtime import Runtime
+from fttune.sweep.admission import await_worker, seek_admission
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, Outcome, Run
+from fttune.sweep.meter import Meter
 from fttune.sweep.supply import Supply
 from fttune.sweep.worker import Work, measure
 
@@ -46,6 +49,7 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
     """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
     os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
     local: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
+    address = seek_admission(address) if address else None
     try:
         ray.init(
             address=address or "local",
@@ -53,10 +57,15 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
             logging_level=logging.ERROR,
             **({} if address else local),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise UnreachableError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
+    except SystemExit:  # Ray's own answer to SIGTERM while it starts
+        raise KeyboardInterrupt from None
     try:
-        yield
+        with terminated_as_interrupted():  # Ray has put its own handler in the place of the command's
+            if address:
+                await_worker()
+            yield
     finally:
         ray.shutdown()
 
@@ -68,28 +77,34 @@ def run_jobs(
     listeners: Sequence[Listener],
     *,
     supply: Supply | None = None,
-    fail_fast: bool = False,
+    meter: Meter | None = None,
+    stop: Callable[[Outcome], bool] = lambda outcome: False,
 ) -> Outcome:
     """Run every job to its end, in order, as many side by side as fit; processes are reused from job to job.
 
     What is to be tried again (`Ledger` says what and how often) is, once the rest is done. Returns when all came to an
-    end, or after an interrupt (SIGINT or SIGTERM; what was under way is saved) with `complete` false.
+    end; or, what was under way being saved, with `complete` false: after an interrupt (SIGINT or SIGTERM), and as soon
+    as `stop`, which is asked between any two events, says so.
     """
     _check(resources)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     given = shares(
         jobs, resources.gpu, _models(), runtime.state, lambda model, some: _probe(model, some, runtime, supply)
     )
-    ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given)
-    with _terminated_as_interrupted():
-        while ledger.runs and _round(ledger, runtime, resources, supply, fail_fast=fail_fast):
-            if fail_fast and ledger.outcome.failed:
-                break
+    ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given, meter=meter)
+    while ledger.runs and not stop(ledger.outcome) and _round(ledger, runtime, resources, supply, stop):
+        pass
     return ledger.outcome
 
 
-def _round(ledger: Ledger, runtime: Runtime, resources: Resources, supply: Supply | None, *, fail_fast: bool) -> bool:
-    """Give every run of the ledger to a worker once; False when interrupted before all of them had ended."""
+def _round(
+    ledger: Ledger,
+    runtime: Runtime,
+    resources: Resources,
+    supply: Supply | None,
+    stop: Callable[[Outcome], bool],
+) -> bool:
+    """Give every run of the ledger to a worker once; False when it was ended before all of them had."""
     runs = ledger.runs
     before = _nodes(alive=True)
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
@@ -105,7 +120,7 @@ def _round(ledger: Ledger, runtime: Runtime, resources: Resources, supply: Suppl
                 callbacks=[_Relay(ledger)],
                 # Trials save themselves; a worker that Tune saves at their end is not used again.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                stop=_StopAtFailure(ledger.outcome) if fail_fast else None,
+                stop=_Stop(lambda: stop(ledger.outcome)),
             ),
         )
         try:
@@ -123,19 +138,6 @@ def _bundle(cpu: float, gpu: float) -> tune.PlacementGroupFactory:
 def _nodes(*, alive: bool) -> set[str]:
     """The ids of the cluster's machines."""
     return {node["NodeID"] for node in ray.nodes() if node["Alive"] == alive}
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which machines are shut down with, end a sweep as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _check(resources: Resources) -> None:
@@ -235,20 +237,24 @@ class _Relay(tune.Callback):
         self._ledger.hear(self._run(trial), result["node"], result["news"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._run(trial).died = True
+        self._ledger.died(self._run(trial))
 
     def _run(self, trial: Any) -> Run:
         return self._runs[trial.config["job"]]
 
 
-class _StopAtFailure(tune.Stopper):
-    """Ends the whole sweep once a trial has failed."""
+class _Stop(tune.Stopper):
+    """Ends the whole sweep once a condition holds."""
 
-    def __init__(self, outcome: Outcome) -> None:
-        self._outcome = outcome
+    def __init__(self, holds: Callable[[], bool]) -> None:
+        self._holds = holds
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As with the relay: saved by Tune, and never restored.
+        return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return bool(self._outcome.failed)
+        return self._holds()

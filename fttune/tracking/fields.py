@@ -7,7 +7,7 @@ people and to MLflow's search.
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from fttune.errors import StoreError
@@ -33,6 +33,23 @@ _DISTANCE_PARAMS = ("dataset", "backbone", "source", "metric", "image_size", "re
 
 # The learning curve owns the name `val_accuracy`.
 _RENAMED = {"val_accuracy": "best_val_accuracy", "val_mean_class_accuracy": "best_val_mean_class_accuracy"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepRun:
+    """The parent run of a sweep."""
+
+    sweep: str
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRun:
+    """The run of a trial, as far as it is logged."""
+
+    run_id: str
+    step: int  # the highest of its curve; -1 where there is none
+    done: bool
 
 
 def sweep_tag(sweep: str) -> str:

@@ -1,63 +1,32 @@
-"""An MLflow experiment as records: one run per trial for life, one per sweep, one per distance measurement.
+"""An MLflow experiment as records: one run per trial for life, one per sweep, one per distance measurement."""
 
-The only file that imports mlflow, and only when an experiment is first asked: the import takes two seconds.
-"""
-
-import logging
-import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fttune.errors import ConfigError, StoreError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
-from fttune.tracking import fields
-from fttune.tracking.fields import Row
-from fttune.tracking.uri import asking, database_file, masked, reason, resolve_uri
+from fttune.secrets import masked
+from fttune.tracking import claim, fields
+from fttune.tracking.claim import Claim
+from fttune.tracking.client import connect, mlflow
+from fttune.tracking.fields import Row, SweepRun, TrialRun
+from fttune.tracking.rivals import settle
+from fttune.tracking.uri import asking, database_file, resolve_uri
 from fttune.trial import digest
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from fttune.tracking.client import MlflowClient, Run
 
 _ARTIFACTS = "mlartifacts"
-
-# Retries are the writer's: a POST that MLflow repeats by itself could create a second run.
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds
-}
 
 _PAGE = 1000  # runs of one search
 _POINTS = 300  # curve points of one batch; MLflow takes 1000 metrics
 _NAME_LENGTH = 250  # characters of a run's name in MLflow's databases
 _CURVE = "val_accuracy"
 _PARENT = "mlflow.parentRunId"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepRun:
-    """The parent run of a sweep."""
-
-    sweep: str
-    run_id: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrialRun:
-    """The run of a trial, as far as it is logged."""
-
-    run_id: str
-    step: int  # the highest of its curve; -1 where there is none
-    done: bool
 
 
 class Tracker:
@@ -84,9 +53,30 @@ class Tracker:
         """The distance measurements, one record for each DistanceRecord.id."""
         return list({record.id: record for record in self._finished("distance", DistanceRecord)}.values())
 
-    def running(self) -> list[str]:
+    def running(self, sweep: str | None = None) -> list[str]:
         """The ids of trials that are marked as running; those of a killed sweep stay so until it runs again."""
-        return [tags[fields.TRIAL_ID] for tags in self._tags("trial", None, ("running",))]
+        return [tags[fields.TRIAL_ID] for tags in self._tags("trial", sweep, ("running",))]
+
+    def tracebacks(self) -> dict[str, str]:
+        """Of the failed trials, each by its id."""
+        return {
+            tags[fields.TRIAL_ID]: tags.get(fields.TRACEBACK, "") for tags in self._tags("trial", None, ("failed",))
+        }
+
+    def claim(self, sweep: str) -> Claim | None:
+        """Who runs a sweep, or was killed while running it (its claim is not fresh); None: its last driver ended."""
+        run = next(self._runs("sweep", sweep), None)
+        return claim.of_run(run.data) if run else None
+
+    def take(self, sweep: SweepRun, own: Claim, over: Claim | None = None) -> bool:
+        """Claim a sweep that is free or was left by `over`; False where another driver has it."""
+        with asking(self.uri):
+            return claim.take(self._client, sweep.run_id, own, over)
+
+    def beat(self, sweep: SweepRun, own: Claim) -> bool:
+        """Give a sign of life; False where another driver has taken the sweep."""
+        with asking(self.uri):
+            return claim.beat(self._client, sweep.run_id, own)
 
     def log_report(self, sweep: str, folder: Path) -> None:
         """Upload the files of a report to the sweep's run, under `report`."""
@@ -110,10 +100,10 @@ class Tracker:
     def open_trial(self, sweep: SweepRun, trial_id: str, *, name: str, at: int) -> TrialRun:
         """The one run of a trial, found, or created under the sweep's; `at` and all times are in ms since 1970."""
         with asking(self.uri):
-            run = self._find(f"tags.`{fields.TRIAL_ID}` = '{trial_id}'")
-            if run is None:
-                tags = {fields.KIND: "trial", fields.TRIAL_ID: trial_id}
-                run = self._create(sweep, name=name, at=at, tags=tags)
+            tags = {fields.KIND: "trial", fields.TRIAL_ID: trial_id}
+            run = self._open(
+                f"tags.`{fields.TRIAL_ID}` = '{trial_id}'", lambda: self._create(sweep, name=name, at=at, tags=tags)
+            )
             steps: list[int] = []
             if _CURVE in run.data.metrics:
                 steps = [metric.step for metric in self._client.get_metric_history(run.info.run_id, _CURVE)]
@@ -178,10 +168,11 @@ class Tracker:
         name = f"{record.metric} {record.dataset} {record.backbone}"
         key = digest(record.id)[:16]
         with asking(self.uri):
-            run = self._find(f"tags.`{fields.DISTANCE_ID}` = '{key}'")
-            if run is None:
-                run = self._create(sweep, name=name, at=at, tags={fields.KIND: "distance", fields.DISTANCE_ID: key})
-            elif run.data.tags.get(fields.STATUS) == "done" and fields.unpack(DistanceRecord, run.data.tags) == record:
+            tags = {fields.KIND: "distance", fields.DISTANCE_ID: key}
+            run = self._open(
+                f"tags.`{fields.DISTANCE_ID}` = '{key}'", lambda: self._create(sweep, name=name, at=at, tags=tags)
+            )
+            if run.data.tags.get(fields.STATUS) == "done" and fields.unpack(DistanceRecord, run.data.tags) == record:
                 return
             self._write_record(run.info.run_id, record, at, {fields.sweep_tag(sweep.sweep): "true"})
             self._client.set_terminated(run.info.run_id, "FINISHED", end_time=at)
@@ -191,15 +182,18 @@ class Tracker:
         return (fields.unpack(row, tags) for tags in self._tags(kind, sweep, ("done", "failed")))
 
     def _tags(self, kind: str, sweep: str | None, states: Sequence[str]) -> Iterator[Mapping[str, str]]:
-        """The tags of the runs of one kind that are in one of `states`; no database is made to look into."""
+        """The tags of the runs of one kind that are in one of `states`."""
+        asked = f" and tags.`{fields.STATUS}` = '{states[0]}'" if len(states) == 1 else ""
+        return (run.data.tags for run in self._runs(kind, sweep, asked) if run.data.tags.get(fields.STATUS) in states)
+
+    def _runs(self, kind: str, sweep: str | None, condition: str = "") -> Iterator["Run"]:
+        """The runs of one kind that meet a condition; no database is made to look into."""
         file = database_file(self.uri)
         if file and not file.exists():
             return
         asked = f" and tags.`{fields.sweep_tag(sweep)}` = 'true'" if sweep else ""
         with asking(self.uri):
-            for run in self._search(f"tags.`{fields.KIND}` = '{kind}'{asked}"):
-                if run.data.tags.get(fields.STATUS) in states:
-                    yield run.data.tags
+            yield from self._search(f"tags.`{fields.KIND}` = '{kind}'{asked}{condition}")
 
     def _search(self, condition: str, page: int = _PAGE) -> Iterator["Run"]:
         """The runs that meet a condition, oldest first, asked for in pages of `page`."""
@@ -216,17 +210,24 @@ class Tracker:
             yield from found
             token = found.token or None
 
-    def _find(self, condition: str) -> "Run | None":
-        """The oldest run that meets a condition."""
-        return next(self._search(condition, page=1), None)
+    def _open(self, condition: str, create: Callable[[], "Run"]) -> "Run":
+        """The oldest run that meets a condition, or else a new one."""
+        found = next(self._search(condition, page=1), None)
+        if found and fields.STATUS in found.data.tags:
+            return found
+        look, delete = lambda: list(self._search(condition)), self._client.delete_run
+        return settle(found or create(), look, delete, own=found is None)
 
     def _sweep_run(self, sweep: str) -> "Run":
         tag = fields.sweep_tag(sweep)
-        run = self._find(f"tags.`{fields.KIND}` = 'sweep' and tags.`{tag}` = 'true'")
-        if run is None:
-            tags = {fields.KIND: "sweep", tag: "true"}
-            run = self._client.create_run(self._experiment_id, tags=tags, run_name=sweep)
+        tags = {fields.KIND: "sweep", tag: "true"}
+        run = self._open(
+            f"tags.`{fields.KIND}` = 'sweep' and tags.`{tag}` = 'true'",
+            lambda: self._client.create_run(self._experiment_id, tags=tags, run_name=sweep),
+        )
+        if fields.STATUS not in run.data.tags:
             self._client.set_terminated(run.info.run_id, "FINISHED")
+            self._client.set_tag(run.info.run_id, fields.STATUS, "done")
         return run
 
     def _create(self, sweep: SweepRun, *, name: str, at: int, tags: dict[str, str]) -> "Run":
@@ -241,7 +242,7 @@ class Tracker:
         )
 
     def _log(self, run_id: str, *, params: Mapping[str, str], tags: Mapping[str, str], metrics: Any = ()) -> None:
-        entities = self._mlflow.entities
+        entities = mlflow().entities
         self._client.log_batch(
             run_id,
             metrics=metrics,
@@ -250,29 +251,11 @@ class Tracker:
         )
 
     def _metric(self, name: str, value: float, at: int, step: int) -> Any:
-        return self._mlflow.entities.Metric(name, value, at, step)
-
-    @cached_property
-    def _mlflow(self) -> ModuleType:
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        import mlflow
-
-        # Somebody else may have imported it before, with its own levels.
-        logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
-        return mlflow
+        return mlflow().entities.Metric(name, value, at, step)
 
     @cached_property
     def _client(self) -> "MlflowClient":
-        try:
-            with warnings.catch_warnings():
-                # Importing its store, MLflow uses an option that SQLAlchemy is about to drop.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                return self._mlflow.MlflowClient(self.uri)
-        except self._mlflow.MlflowException as error:
-            if error.error_code != "INVALID_PARAMETER_VALUE":
-                raise
-            raise ConfigError(f"tracking.uri {masked(self.uri)}: {reason(error)}") from None
+        return connect(self.uri)
 
     @cached_property
     def _experiment_id(self) -> str:
@@ -291,4 +274,9 @@ class Tracker:
         """A server knows where its artifacts go; beside a database file it is `mlartifacts`."""
         database = database_file(self.uri)
         place = database and database.absolute().with_name(_ARTIFACTS).as_uri()
-        return self._client.create_experiment(self.experiment, artifact_location=place)
+        try:
+            return self._client.create_experiment(self.experiment, artifact_location=place)
+        except mlflow().MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return self._experiment_id  # somebody else was a moment faster

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fttune.errors import FttuneError, UnreachableError
+from fttune.secrets import masked
 
 _DEFAULT = "sqlite:///mlflow.db"
 _SQLITE = "sqlite:///"
@@ -17,6 +18,10 @@ _REASONS = re.compile(
     re.IGNORECASE,
 )
 
+# How MLflow's client words what a server says of credentials.
+_REFUSALS = re.compile(r"failed with error code (401|403)")
+_MEANT = {"401": "takes no such name and password", "403": "gives this user no right to do this"}
+
 
 def resolve_uri(configured: str | None) -> str:
     """Where MLflow is: as configured, else MLFLOW_TRACKING_URI, else `sqlite:///mlflow.db` in the current folder."""
@@ -26,11 +31,6 @@ def resolve_uri(configured: str | None) -> str:
 def database_file(uri: str) -> Path | None:
     """The file of an SQLite URI; None for a server and for any other database."""
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
-
-
-def masked(text: str) -> str:
-    """Text without the password of a URI in it."""
-    return re.sub(r"//[^@/\s]*@", "//***@", text)
 
 
 def reason(error: Exception) -> str:
@@ -49,4 +49,10 @@ def asking(uri: str) -> Iterator[None]:
         raise
     except Exception as error:
         # MLflow lets through whatever its stores raise: its own, SQLAlchemy's, the database driver's, OSError.
-        raise UnreachableError(f"the tracker {masked(uri)} does not answer: {reason(error)}") from error
+        raise UnreachableError(f"the tracker {masked(uri)} {_failing(error)}") from error
+
+
+def _failing(error: Exception) -> str:
+    if refused := _REFUSALS.search(str(error)):
+        return f"{_MEANT[refused[1]]}: see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    return f"does not answer: {reason(error)}"

@@ -1,7 +1,7 @@
 """The one writer of a sweep: takes events from the sweep's own thread and brings them to the tracker from another."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import Self
 from fttune.errors import FttuneError, StoreError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.tracking import fields
-from fttune.tracking.runs import SweepRun, Tracker, TrialRun
+from fttune.tracking.claim import BEAT, Claim, Counts
+from fttune.tracking.fields import SweepRun, TrialRun
+from fttune.tracking.runs import Tracker
 from fttune.tracking.spool import Event, Kind, Spool
 from fttune.trial import Trial
 
@@ -32,10 +34,16 @@ class Writer:
     Use it as a context manager or call `close`. `notes` holds what the user should be told about the spool.
     """
 
-    def __init__(self, tracker: Tracker, spool: Path, sweep: str, *, pause: float = 1.0) -> None:
+    def __init__(
+        self, tracker: Tracker, spool: Path, sweep: str, *, pause: float = 1.0, between_beats: float = BEAT
+    ) -> None:
+        self.counts: Callable[[], Counts] = Counts  # how far the sweep is, told with each sign of life
+        self.lost = False  # another driver has taken the sweep: nothing is delivered any more
         self._tracker = tracker
         self._sweep = sweep
         self._pause = pause
+        self._claim: Claim | None = None
+        self._between_beats, self._next_beat = between_beats, 0.0
         self._spool = Spool(spool)
         self._running: set[str] = set()  # trials started here and not finished
         self._parent: SweepRun | None = None
@@ -62,6 +70,16 @@ class Writer:
     def backlog(self) -> int:
         """Events that wait."""
         return len(self._spool)
+
+    def hold(self, over: Claim | None = None) -> bool:
+        """Claim the sweep, which is free or was left by `over`, until `close`; False where another driver has it.
+
+        Raises UnreachableError.
+        """
+        own = Claim.own()
+        held = self._tracker.take(self._tracker.open_sweep(self._sweep), own, over)
+        self._claim = own if held else None
+        return held
 
     def started(self, trial: Trial) -> None:
         """A trial began, or began again after it failed or was interrupted."""
@@ -128,10 +146,12 @@ class Writer:
     def _deliver(self) -> bool:
         """Deliver all that waits; False, with `problem` set, if something still does."""
         try:
-            while batch := self._spool.head(_BATCH):
+            self._beat()
+            while not self.lost and (batch := self._spool.head(_BATCH)):
                 self._spool.sync()
                 self._write(batch)
                 self._spool.drop(batch[-1].number)
+                self._beat()
         except Exception as error:
             # Whatever it is, the thread must live on and say so: nobody else would see the events pile up.
             known = isinstance(error, FttuneError)
@@ -139,8 +159,15 @@ class Writer:
             self._parent = None
             self._trials.clear()
             return False
-        self._problem = ""
-        return True
+        self._problem = "another driver has taken the sweep" if self.lost else ""
+        return not self.lost
+
+    def _beat(self) -> None:
+        """Give a sign of life when it is time for one."""
+        if self._claim and not self.lost and time.monotonic() >= self._next_beat:
+            self._parent = self._parent or self._tracker.open_sweep(self._sweep)
+            self.lost = not self._tracker.beat(self._parent, self._claim.heard_now(self.counts()))
+            self._next_beat = time.monotonic() + self._between_beats
 
     def _write(self, batch: Sequence[Event]) -> None:
         """Trial by trial, so that a trial's events in a row become one request."""
@@ -186,6 +213,8 @@ class Writer:
         if self._parent is None:
             return
         try:
+            if self._claim:
+                self._tracker.beat(self._parent, self._claim.heard_now(self.counts(), ended=True))
             self._tracker.close_sweep(self._parent, _now())
         except FttuneError as error:
             # Every result is delivered; the parent run stays open until the next writer ends it.

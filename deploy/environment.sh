@@ -1,0 +1,13 @@
+# What every process of a cluster has to know. Sourced, from the checkout, by whatever starts Ray, the tracking server
+# or a sweep. FTTUNE_SHARED: a folder that all machines see, at the same path.
+export FTTUNE_SHARED="${FTTUNE_SHARED:-/mnt/fttune}"
+export FTTUNE_STORE="$FTTUNE_SHARED/store"
+export FTTUNE_CACHE="$FTTUNE_SHARED/features"
+export FTTUNE_STATE="$FTTUNE_SHARED/state"
+export FTTUNE_NETWORKS="$FTTUNE_SHARED/networks"
+export FTTUNE_DATA="${FTTUNE_DATA:-$FTTUNE_SHARED/data}"
+export MLFLOW_TRACKING_URI="${MLFLOW_TRACKING_URI:-http://127.0.0.1:5000}"
+export RAY_AUTH_MODE=token
+export PATH="$PWD/.venv/bin:$PATH"
+# Ray holds a file open for every connection.
+ulimit -n "$(ulimit -Hn)"

@@ -1,0 +1,112 @@
+"""Entry to a running Ray cluster: whether it would have us, asked once, and the wait for its first worker."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+# Ray has no stubs for these, nor a public way to ask a cluster anything before joining it.
+from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # pyright: ignore[reportAttributeAccessIssue]
+from ray.autoscaler.sdk import request_resources
+from ray.exceptions import AuthenticationError, RpcError
+
+from fttune.errors import UnreachableError, UsageError
+
+_PATIENCE = 5.0  # seconds
+_MODE = "RAY_AUTH_MODE"
+# What a client of HTTP/2, so of gRPC, begins with: the preface, and a frame of type 4 with no settings in it.
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+
+
+def seek_admission(address: str) -> str:
+    """The cluster's HOST:PORT; this machine's token is shown from now on if the cluster asks for one.
+
+    UsageError when the address is none; UnreachableError within seconds when no cluster answers or the token is not
+    its own.
+    """
+    address = _found(address)
+    _knock(address)
+    token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    if os.environ.get(_MODE, "").lower() == "token":
+        admitted = token and _admits(address)  # asked for a token that it has not got, Ray ends the process
+    else:
+        admitted = _admits(address)
+        if not admitted and token and _MODE not in os.environ:
+            # Ray shows no token to an address that it was given, unless told to, and it was told when it was imported.
+            os.environ[_MODE] = "token"
+            Config.initialize("")
+            admitted = _admits(address)
+    if not admitted:
+        here = "another, or it may not be shown" if token else "none"
+        raise UnreachableError(
+            f"the Ray cluster at {address} takes the token that `ray get-auth-token` prints on its head; here is {here}"
+            " (~/.ray/auth_token, RAY_AUTH_TOKEN, RAY_AUTH_MODE)"
+        )
+    return address
+
+
+def await_worker() -> None:
+    """Have a cluster that is but a head start a machine, and wait for it: trials get shares of what workers have."""
+    if ray.cluster_resources().get("CPU"):
+        return
+    print("the cluster has no worker yet; one is asked for, and waited for", file=sys.stderr, flush=True)
+    request_resources(num_cpus=1)
+    try:
+        while not ray.cluster_resources().get("CPU"):
+            time.sleep(1)
+    finally:
+        request_resources(num_cpus=0)  # from now on trials are what keeps machines
+
+
+def _found(address: str) -> str:
+    if address == "auto":
+        try:
+            return canonicalize_bootstrap_address_or_die(address)
+        except ConnectionError:
+            raise UnreachableError("no Ray cluster on this machine; --address takes auto or HOST:PORT") from None
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"--address: a Ray cluster is auto or HOST:PORT, not '{address}'")
+    return address
+
+
+def _knock(address: str) -> None:
+    """Make sure that something there speaks as Ray does; Ray's own client would wait 40 s for the answer."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE) as line:
+            line.sendall(_GREETING)
+            answer = line.recv(9)
+    except OSError as error:
+        raise UnreachableError(f"no Ray cluster at {address}: {error.strerror or error}") from None
+    if answer[3:4] != b"\4":
+        raise UnreachableError(f"no Ray cluster at {address}: what answers there is something else (its dashboard?)")
+
+
+def _admits(address: str) -> bool:
+    try:
+        with _hushed():
+            GcsClient(address=address).check_alive([], timeout=_PATIENCE)
+    except AuthenticationError:
+        return False
+    except RpcError as error:
+        raise UnreachableError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
+    return True
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Ray's core writes a refusal to the process's stderr, past Python; here it is an answer."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,50 @@
+"""The only file that imports mlflow, and only when an experiment is first asked: the import takes two seconds."""
+
+import logging
+import os
+import warnings
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from fttune.errors import ConfigError
+from fttune.secrets import masked
+from fttune.tracking.uri import reason
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as Run
+
+# Retries are the writer's: a POST that MLflow repeats by itself could create a second run.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds
+}
+
+
+def mlflow() -> ModuleType:
+    """The library, as a sweep wants it: quiet, without telemetry, given up on after seconds."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    # Somebody else may have imported it before, with its own levels.
+    logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
+    return mlflow
+
+
+def connect(uri: str) -> "MlflowClient":
+    """A client of the tracker at `uri`, which is not asked anything yet; ConfigError where MLflow knows no such URI."""
+    try:
+        with warnings.catch_warnings():
+            # Importing its store, MLflow uses an option that SQLAlchemy is about to drop.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return mlflow().MlflowClient(uri)
+    except mlflow().MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        raise ConfigError(f"tracking.uri {masked(uri)}: {reason(error)}") from None

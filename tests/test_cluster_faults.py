@@ -1,0 +1,118 @@
+"""Nodes that vanish and GPUs that are too small, on a cluster of several Ray nodes with GPUs that do not exist."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from small_sweeps import Driver, database, once_each, results, undisturbed, write_sweep
+from stores import runs_of
+
+GRID = {
+    "datasets": {"mine": {"path": "photos", "images_per_class": [5], "val": 3, "test": 5}},
+    "backbones": ["tiny"],
+    "random_top": [1, 2],
+    "modes": ["tune"],
+    "seeds": [0, 1],
+}
+TRAIN = {"lr": 0.05, "steps": 1500, "batch_size": 6, "image_size": 32, "report_every": 500, "views": "flip"}
+
+
+@contextmanager
+def nodes(*gpus: int) -> Iterator[Any]:
+    """A cluster of a head that does no work and a node of one core with each number of GPUs."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for count in gpus:
+            cluster.add_node(num_cpus=1, num_gpus=count)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def test_a_node_that_vanishes_costs_its_trials_no_failure(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, grid=GRID, train=TRAIN, resources={"checkpoint_seconds": 0.2})
+    with nodes(1, 1) as cluster:
+        driver = Driver(tmp_path, sweep, "--address", cluster.address)
+        driver.until(lambda: len(list((tmp_path / "fttune_state" / "checkpoints").glob("*.safetensors"))) == 2)
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        assert driver.end() == 0, driver.told
+    assert "FAILED" not in driver.told
+    once_each(database(tmp_path), 4, (500, 1000, 1500))
+    assert results(database(tmp_path)) == undisturbed(sweep)
+
+
+# A network that needs a part of a GPU: as a package of a user's own, since a worker knows none but installed ones.
+GREEDY = """
+    from dataclasses import replace
+
+    import ray
+    import torch
+    from torch import nn
+
+    from fttune.backbones import tiny
+    from fttune.backbones.catalog import BACKBONES
+
+    class Greedy(nn.Module):
+        def forward(self, values):
+            assigned = ray.get_runtime_context().get_assigned_resources() if ray.is_initialized() else {"GPU": 1}
+            share = max((number for name, number in assigned.items() if name.startswith("GPU")), default=0)
+            if self.training and share < NEEDED:
+                raise torch.OutOfMemoryError(f"injected: {share} of a GPU")
+            return values
+
+    def build(*, classes=10):
+        net = tiny.build(classes=classes)
+        net[2].append(Greedy())
+        return net
+
+    GREEDY = replace(BACKBONES["tiny"], name="greedy", build=build)
+"""
+
+
+@pytest.fixture
+def greedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """The backbone `greedy`, which runs out of memory on less than a share of a GPU."""
+    package = tmp_path / "installed"
+    (package / "greedy-1.0.dist-info").mkdir(parents=True)
+    (package / "greedy-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: greedy\nVersion: 1.0\n")
+    (package / "greedy-1.0.dist-info" / "entry_points.txt").write_text("[fttune.backbones]\ngreedy = greedy:GREEDY\n")
+    (package / "greedy.py").write_text(dedent(GREEDY).replace("NEEDED", str(request.param)))
+    monkeypatch.setenv("PYTHONPATH", str(package))
+    monkeypatch.syspath_prepend(package)
+    yield
+    sys.modules.pop("greedy", None)
+
+
+@pytest.mark.parametrize("greedy", [0.5], indirect=True)
+@pytest.mark.usefixtures("greedy")
+def test_what_runs_out_of_memory_is_given_a_larger_share(tmp_path: Path) -> None:
+    grid = GRID | {"backbones": ["greedy"], "seeds": [0]}
+    sweep = write_sweep(tmp_path, grid=grid, train=TRAIN | {"steps": 12, "report_every": 4})
+    with nodes(1) as cluster:
+        driver = Driver(tmp_path, sweep, "--address", cluster.address)
+        assert driver.end() == 0, driver.told
+    assert driver.told.count("out of memory in 0.25 of a GPU; tried again with twice the share") == 2
+    once_each(database(tmp_path), 2)
+
+
+@pytest.mark.parametrize("greedy", [2], indirect=True)
+@pytest.mark.usefixtures("greedy")
+def test_what_finds_no_room_on_a_whole_gpu_is_reported_after_three_tries(tmp_path: Path) -> None:
+    grid = GRID | {"backbones": ["greedy"], "seeds": [0], "random_top": [1]}
+    sweep = write_sweep(tmp_path, grid=grid, train=TRAIN | {"steps": 12, "report_every": 4})
+    with nodes(1) as cluster:
+        driver = Driver(tmp_path, sweep, "--address", cluster.address)
+        assert driver.end() == 1
+    assert "out of memory in 0.5 of a GPU; tried again with twice the share" in driver.told
+    assert "FAILED" in driver.told
+    assert "injected: 1" in driver.told
+    (run,) = runs_of(database(tmp_path), "fttune")
+    assert run.info.status == "FAILED"
+    assert "OutOfMemoryError" in str(run.data.tags)

@@ -1,0 +1,179 @@
+"""What goes wrong on machines, done to real sweeps: every trial ends once, with the result of an undisturbed run."""
+
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from small_sweeps import Driver, database, fttune, gone, once_each, results, undisturbed, write_sweep
+from soak import soak
+from stores import free_port, make_database, runs_of, serving
+
+STEPS = (500, 1000, 1500)
+TRAIN = {"lr": 0.05, "steps": 1500, "batch_size": 6, "image_size": 32, "report_every": 500, "views": "flip"}
+GRID = {
+    "datasets": {"mine": {"path": "photos", "images_per_class": [5], "val": 3, "test": 5}},
+    "backbones": ["tiny"],
+    "random_top": [1, 2],
+}
+
+
+def write_long_sweep(folder: Path, **changes: Any) -> Path:
+    """Four trials of some seconds, which save themselves all the time."""
+    return write_sweep(folder, **{"grid": GRID, "train": TRAIN, "resources": {"checkpoint_seconds": 0.2}} | changes)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return list((folder / "fttune_state" / "checkpoints").glob("*.safetensors"))
+
+
+def assert_as_if_nothing_had_happened(folder: Path, sweep: Path, *, uri: str = "") -> None:
+    """Every trial once in MLflow, with the results of a quiet run; nothing of it runs on, nothing is left behind."""
+    once_each(uri or database(folder), 4, STEPS)
+    assert results(uri or database(folder)) == undisturbed(sweep)
+    assert not checkpoints(folder)
+    assert not list(folder.glob("fttune_*/**/*.tmp"))
+    again = fttune("run", sweep)
+    assert again.returncode == 0, again.stderr
+    assert "4 done, 0 failed, 0 to run; nothing to start" in again.stderr, "no lock is left"
+
+
+def test_a_worker_killed_with_9_is_taken_up_where_its_trial_was_saved(tmp_path: Path) -> None:
+    sweep = write_long_sweep(tmp_path)
+    driver = Driver(tmp_path, sweep)
+    driver.until(lambda: checkpoints(tmp_path))
+    workers = driver.until(lambda: driver.workers())
+    everyone = driver.family()
+    for worker in workers:
+        subprocess.run(["kill", "-9", str(worker)], check=False)
+    assert driver.end() == 0, driver.told
+    gone(everyone)
+    assert "FAILED" not in driver.told
+    assert_as_if_nothing_had_happened(tmp_path, sweep)
+
+
+def test_a_driver_killed_with_9_leaves_no_process_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    sweep = write_long_sweep(tmp_path)
+    driver = Driver(tmp_path, sweep)
+    driver.until(lambda: checkpoints(tmp_path))
+    workers, everyone = driver.workers(), driver.family()
+    assert workers
+    driver.kill(signal.SIGKILL)
+    driver.end()
+    gone(workers)
+    again = fttune("run", sweep)
+    assert again.returncode == 0, again.stderr
+    assert_as_if_nothing_had_happened(tmp_path, sweep)
+    gone(everyone, 90)  # Ray's own agents first try for a minute to tell the driver of its end
+
+
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
+def test_a_signal_saves_what_runs_and_the_line_it_prints_goes_on(
+    tmp_path: Path, number: signal.Signals, times: int
+) -> None:
+    sweep = write_long_sweep(tmp_path)
+    driver = Driver(tmp_path, sweep)
+    driver.until(lambda: checkpoints(tmp_path))
+    everyone = driver.family()
+    for _ in range(times):
+        driver.kill(number)
+    assert driver.end() == 130, driver.told
+    gone(everyone)
+    assert checkpoints(tmp_path), "what was under way is saved"
+    line = re.search(r"this goes on: fttune run (.*)", driver.told)
+    assert line, driver.told
+    again = fttune("run", *line[1].split())
+    assert again.returncode == 0, again.stderr
+    assert_as_if_nothing_had_happened(tmp_path, sweep)
+
+
+def test_a_tracker_that_goes_away_and_comes_back_in_mid_sweep_gets_everything_once(tmp_path: Path) -> None:
+    store, port = make_database(tmp_path), free_port()
+    resources = {"checkpoint_seconds": 0.2, "max_concurrent": 1}
+    sweep = write_long_sweep(tmp_path, tracking={"uri": f"http://127.0.0.1:{port}"}, resources=resources)
+    with ExitStack() as server:
+        server.enter_context(serving(store, port, tmp_path))
+        driver = Driver(tmp_path, sweep)
+        driver.until(lambda: checkpoints(tmp_path))
+        server.close()
+        driver.until(lambda: " 1/4 " in driver.told)
+        server.enter_context(serving(store, port, tmp_path))
+        assert driver.end() == 0, driver.told
+        assert_as_if_nothing_had_happened(tmp_path, sweep, uri=store)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    folder.mkdir(parents=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"no file system of a given size can be made here: {made.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_store_without_room_is_told_before_anything_is_decoded(tmp_path: Path) -> None:
+    sweep = write_long_sweep(tmp_path)
+    with small_disk(tmp_path / "small", "128k") as disk:
+        full = fttune("run", sweep, FTTUNE_STORE=str(disk))
+        assert full.returncode == 1
+        assert re.fullmatch(
+            r"error: no room left in \S+small: decoding takes 0.2 MB, but 0.1 MB are free; set FTTUNE_STORE to move it",
+            full.stderr.strip(),
+        )
+        assert not list(disk.rglob("*.arrow"))
+        assert not runs_of(database(tmp_path), "fttune")
+    assert fttune("run", sweep).returncode == 0
+    assert_as_if_nothing_had_happened(tmp_path, sweep)
+
+
+@pytest.mark.parametrize("variable", ["FTTUNE_CACHE", "FTTUNE_STATE"])
+def test_a_disk_that_is_full_stops_no_trial(tmp_path: Path, variable: str) -> None:
+    sweep = write_long_sweep(tmp_path)
+    with small_disk(tmp_path / "small", "64k") as disk:
+        (disk / "filling").write_bytes(bytes(40_000))
+        full = fttune("run", sweep, **{variable: str(disk)})
+        assert full.returncode == 0, full.stderr
+        assert f"no room left in {disk}" in full.stderr
+        assert f"set {variable} to move it" in full.stderr
+    assert_as_if_nothing_had_happened(tmp_path, sweep)
+
+
+def test_features_that_rot_on_the_disk_are_computed_again(tmp_path: Path) -> None:
+    sweep = write_long_sweep(tmp_path)
+    assert fttune("run", sweep, "--only", "mode=tune").returncode == 0
+    assert fttune("run", sweep, "--only", "mode=freeze").returncode == 0
+    files = list((tmp_path / "fttune_cache").rglob("*.arrow"))
+    assert files
+    shutil.rmtree(tmp_path / "mlruns", ignore_errors=True)
+    (tmp_path / "mlflow.db").unlink()
+    for file in files:
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 64
+        file.write_bytes(data)
+    assert fttune("run", sweep).returncode == 0
+    assert_as_if_nothing_had_happened(tmp_path, sweep)
+
+
+def test_a_second_driver_is_refused_while_the_first_runs(tmp_path: Path) -> None:
+    sweep = write_long_sweep(tmp_path)
+    driver = Driver(tmp_path, sweep)
+    driver.until(lambda: checkpoints(tmp_path))
+    second = fttune("run", sweep)
+    assert second.returncode == 2
+    assert second.stderr.startswith("error: sweep 'small' is being run by another process")
+    assert "\n" not in second.stderr.strip()
+    assert driver.end() == 0, driver.told
+    assert_as_if_nothing_had_happened(tmp_path, sweep)
+
+
+def test_killing_at_random_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
+    assert soak(tmp_path, trials=12, pause=4.0, seed=0) >= 2
