@@ -30,6 +30,7 @@ from fttune.distance.metrics import Measured
 from fttune.distance.sample import Sample
 from fttune.record import DistanceRecord
 from fttune.runtime import Runtime
+from fttune.sweep.tally import Tally
 from fttune.sweep.tune import cluster, run_jobs
 from fttune.tracking.runs import Tracker
 from fttune.tracking.writer import Writer
