@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from textwrap import indent
 from typing import Any
 
 from fttune.config import Sweep
@@ -104,7 +103,8 @@ def _print(ground: Ground, tracker: Tracker, facts: dict[str, Any], driver: str)
     for failure in facts["failures"]:
         say(f"  FAILED   {failure['trial']}: {failure['error']}")
         if failure["traceback"] not in shown:  # many trials may fail of one thing
-            say(X)
+            for line in failure["traceback"].splitlines():
+                say(f"{'':11}{line}")
         shown.add(failure["traceback"])
     if facts["to_run"] and facts["seconds"] is not None:
         say(f"about {clock(facts['seconds'])} to go{'' if facts['active'] else ' once it runs again'}")
