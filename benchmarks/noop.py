@@ -2,11 +2,11 @@
 
     uv run python benchmarks/noop.py --trials 100 1000 10000
 
-`tuned` and `frozen` are sweeps of as many seeds: one step on ten digits of 32 px, two slots, logged into SQLite, each
-trial with its curve and its record; tuned trials run one by one, frozen ones are trained up to 64 at a time. `bare` is
-as many trainables of Ray Tune that do nothing and log nothing, on processes that are used again. Prints wall seconds of
-the whole command, milliseconds a trial, and the most memory that the driver's process took. A row that would take over
-`--limit` seconds is left out.
+`tuned` and `frozen` are sweeps of as many seeds: one step on ten digits of 32 px, judged on ten and ten more, two
+slots, logged into SQLite, each trial with its curve and its record; tuned trials run one by one, frozen ones are
+trained up to 64 at a time. `bare` is as many trainables of Ray Tune that do nothing and log nothing, on processes that
+are used again. Prints wall seconds of the whole command, milliseconds a trial, and the most memory that the driver's
+process took. A row that would take over `--limit` seconds is left out.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 SWEEP = """
 name: noop
-grid: {{datasets: {{digits: [1]}}, backbones: [tiny], random_top: [1], modes: [{mode}], seeds: {seeds}}}
+grid: {{datasets: {{digits: {{images_per_class: [1], val: 1, test: 1}}}}, backbones: [tiny], random_top: [1], modes: [{mode}], seeds: {seeds}}}
 train: {{steps: 1, report_every: 1, batch_size: 10, image_size: 32}}
 tracking: {{uri: "sqlite:///{uri}"}}
 """
