@@ -20,7 +20,12 @@ from typing import Any
 
 SWEEP = """
 name: noop
-grid: {{datasets: {{digits: {{images_per_class: [1], val: 1, test: 1}}}}, backbones: [tiny], random_top: [1], modes: [{mode}], seeds: {seeds}}}
+grid:
+  datasets: {{digits: {{images_per_class: [1], val: 1, test: 1}}}}
+  backbones: [tiny]
+  random_top: [1]
+  modes: [{mode}]
+  seeds: {seeds}
 train: {{steps: 1, report_every: 1, batch_size: 10, image_size: 32}}
 tracking: {{uri: "sqlite:///{uri}"}}
 """
