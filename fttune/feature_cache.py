@@ -7,10 +7,12 @@ one more view costs only the showings that are new.
 
 import logging
 import os
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -27,6 +29,7 @@ _log = logging.getLogger("fttune")
 
 _SMALL = 2**26  # bytes of a table that lies in several files, up to which it is put together in memory
 _SEGMENT = 2**28  # bytes of one layer that are held before they are written
+_LITTLE, _MANY = 2**24, 16  # bytes of a file up to which it is put together with others, and with how many
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +107,7 @@ def reach(
 def _reach(folder: Path, layers: Sequence[int], wanted: np.ndarray, forward: Pass) -> dict[int, FeatureTable]:
     """From the files of a folder, which gets what it lacks. StoreError when it has no room for that."""
     with writing(folder), locked(folder / "features"):
-        segments = {layer: _segments(folder, layer) for layer in layers}
+        segments = {layer: _merged(folder, layer) for layer in layers}
         for lacking, missing in _lacking(segments, wanted):
             _write_pass(folder, missing, lacking, forward(missing, lacking))
             segments |= {layer: _segments(folder, layer) for layer in lacking}
@@ -152,6 +155,22 @@ def _segments(folder: Path, layer: int) -> list[_Segment]:
     return [segment for _, segment in found if segment]
 
 
+def _merged(folder: Path, layer: int) -> list[_Segment]:
+    """The same, many little ones put into one: what a trial opens must not grow with the trials before it."""
+    segments = _segments(folder, layer)
+    little = [segment for segment in segments if segment.values.nbytes < _LITTLE]
+    if len(little) < _MANY:
+        return segments
+    showings = np.concatenate([segment.showings for segment in little])
+    try:
+        _write(folder, layer, showings, [segment.values for segment in little])
+    except OSError:  # where there is no room for that, they serve as they are
+        return segments
+    for segment in little:
+        segment.path.unlink(missing_ok=True)
+    return _segments(folder, layer)
+
+
 def _table(segments: Sequence[_Segment], wanted: np.ndarray) -> FeatureTable | None:
     """Where each showing lies; None when one is in no segment. Segments that hold any are marked as used."""
     segments = [segment for segment in segments if np.isin(segment.showings, wanted).any()]
@@ -165,7 +184,7 @@ def _table(segments: Sequence[_Segment], wanted: np.ndarray) -> FeatureTable | N
     if not (held[spot] == wanted).all():
         return None
     for segment in segments:
-        os.utime(segment.path)
+        os.utime(segment.path, ns=(time.time_ns(), segment.path.stat().st_mtime_ns))
     table = FeatureTable(
         segments=tuple(segment.values for segment in segments),
         segment=torch.from_numpy(owner[spot]),
@@ -209,16 +228,28 @@ def _write(folder: Path, layer: int, rest: np.ndarray, pieces: list[Tensor]) -> 
 def _read(path: Path) -> _Segment | None:
     """The segment of a file; None when the file is absent or damaged."""
     try:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-        shape = [int(side) for side in batch.schema.metadata[b"shape"].split(b",")]
-        values = batch.column("feature").flatten().to_numpy(zero_copy_only=True)
-        if zlib.crc32(values.data) != int(batch.schema.metadata[b"crc"]):
+        status = path.stat()
+        batch, values = _map(path)
+        if not _intact(path, status.st_ino, status.st_mtime_ns):
             return None
+        shape = [int(side) for side in batch.schema.metadata[b"shape"].split(b",")]
         return _Segment(
             path=path, showings=batch.column("showing").to_numpy(), values=_tensor(values.reshape(len(batch), *shape))
         )
     except (pa.ArrowException, ValueError, KeyError, FileNotFoundError):
         return None
+
+
+def _map(path: Path) -> tuple[pa.RecordBatch, np.ndarray]:
+    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    return batch, batch.column("feature").flatten().to_numpy(zero_copy_only=True)
+
+
+@lru_cache(maxsize=4096)
+def _intact(path: Path, inode: int, written: int) -> bool:
+    """Whether a file holds what was written; read to its end once in a process, unless it is written again."""
+    batch, values = _map(path)
+    return zlib.crc32(values.data) == int(batch.schema.metadata[b"crc"])
 
 
 def _tensor(values: np.ndarray) -> Tensor:
@@ -232,7 +263,7 @@ def _evict(root: Path, room: int) -> None:
     """Remove the files longest unused until the cache holds at most `room` bytes."""
     files = [(path, path.stat()) for path in root.glob("*/*.arrow")]
     held = sum(stat.st_size for _, stat in files)
-    for path, stat in sorted(files, key=lambda file: file[1].st_mtime_ns):
+    for path, stat in sorted(files, key=lambda file: file[1].st_atime_ns):
         if held <= room:
             return
         path.unlink(missing_ok=True)

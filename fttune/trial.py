@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Literal
 
 from fttune.errors import ConfigError, unknown
@@ -67,7 +68,7 @@ class HParams:
             )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: its id is kept
 class Trial:
     """One training. `id` is a hash of everything that changes the science; machine settings are never in it."""
 
@@ -79,7 +80,7 @@ class Trial:
     data_digest: str  # of the source images; empty while the dataset is not prepared
     weights_digest: str  # of the pre-trained weights
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits, equal on every machine and in every process."""
         told = asdict(self)

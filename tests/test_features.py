@@ -93,6 +93,28 @@ def test_a_truncated_file_is_computed_again(tmp_path: Path, keep: float) -> None
     assert whole(want(tmp_path, [2, 1], [3], Network())[3]) == [[2, 3], [1, 3]]
 
 
+def test_what_a_trial_opens_does_not_grow_with_the_trials_before_it(tmp_path: Path) -> None:
+    network = Network()
+    for number in range(50):
+        want(tmp_path, [number], [3], network)
+    assert len(list(tmp_path.rglob("*.arrow"))) <= 17
+    assert whole(want(tmp_path, list(range(50)), [3], network)[3]) == [[number, 3] for number in range(50)]
+    assert len(network.asked) == 50, "nothing was lost when files were put together"
+
+
+def test_what_was_damaged_after_it_was_first_read_is_computed_again(tmp_path: Path) -> None:
+    network = Network()
+    want(tmp_path, [1, 2], [3], network)
+    want(tmp_path, [1, 2], [3], network)
+    (path,) = tmp_path.rglob("*.arrow")
+    content = bytearray(path.read_bytes())
+    place = content.index(np.array([1, 3], np.float32).tobytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert whole(want(tmp_path, [1, 2], [3], network)[3]) == [[1, 3], [2, 3]]
+    assert len(network.asked) == 2
+
+
 def test_an_error_in_computing_leaves_nothing_behind(tmp_path: Path) -> None:
     def fail(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
         yield {3: torch.zeros(1, 2)}

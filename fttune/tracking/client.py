@@ -1,8 +1,11 @@
 """The only file that imports mlflow, and only when an experiment is first asked: the import takes two seconds."""
 
+import gc
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -48,3 +51,18 @@ def connect(uri: str) -> "MlflowClient":
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
         raise ConfigError(f"tracking.uri {masked(uri)}: {reason(error)}") from None
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep Python's search for garbage out of a block that makes a hundred objects for each run it reads.
+
+    It would look through all of them again and again: two thirds of the time that 10,000 runs take.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

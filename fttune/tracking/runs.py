@@ -11,7 +11,7 @@ from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.secrets import masked
 from fttune.tracking import claim, fields
 from fttune.tracking.claim import Claim
-from fttune.tracking.client import connect, mlflow
+from fttune.tracking.client import connect, mlflow, uncollected
 from fttune.tracking.fields import Row, SweepRun, TrialRun
 from fttune.tracking.rivals import settle
 from fttune.tracking.uri import asking, database_file, resolve_uri
@@ -200,13 +200,14 @@ class Tracker:
         experiment = self._client.get_experiment_by_name(self.experiment)
         token = "" if experiment else None
         while experiment and token is not None:
-            found = self._client.search_runs(
-                [experiment.experiment_id],
-                condition,
-                max_results=page,
-                order_by=["attributes.start_time ASC"],
-                page_token=token or None,
-            )
+            with uncollected():
+                found = self._client.search_runs(
+                    [experiment.experiment_id],
+                    condition,
+                    max_results=page,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token or None,
+                )
             yield from found
             token = found.token or None
 
