@@ -10,6 +10,7 @@ from yaml.composer import ComposerError
 from fttune.errors import ConfigError
 
 _VALUES, _DEPTH, _DIGITS = 100_000, 50, 100  # of a file, at most
+_MERGE = "tag:yaml.org,2002:merge"  # the key `<<`
 
 
 class _Loader(yaml.SafeLoader):
@@ -44,7 +45,7 @@ class _Loader(yaml.SafeLoader):
             raise ComposerError(None, None, f"a number of more than {_DIGITS} digits", place)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _MERGE]
         twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(None, None, f"the key '{twice}' stands twice", node.start_mark)

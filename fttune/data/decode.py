@@ -13,7 +13,7 @@ from fttune.trial import Resize
 # More than any camera takes at once; decoded, some copies of it still fit into memory.
 MOST_PIXELS = 2**27
 # What is named here alone is tried: PIL knows formats that run a program (EPS) or that no data set is kept in.
-_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # PIL warns where it does not refuse yet; here the line is MOST_PIXELS, and one line says so.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
