@@ -71,11 +71,11 @@ def test_a_folder_without_classes_is_one_line(tmp_path: Path, classes: int, says
 def test_corrupt_images_stop_a_sweep_unless_told_to_skip(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path)
     (tmp_path / "photos" / "c0" / "bad.png").write_bytes(b"no image")
-    assert "1 corrupt image: c0/bad.png" in refused("run", sweep)
+    assert "1 corrupt image: c0/bad.png (no image of a known format); " in refused("run", sweep)
     done = fttune("prepare", tmp_path / "photos")
     found, error = done.stderr.splitlines()
     assert (done.returncode, found[:19]) == (2, "photos: 3 classes, ")
-    assert error.startswith("error: dataset 'photos' has 1 corrupt image: c0/bad.png; ")
+    assert error.startswith("error: dataset 'photos' has 1 corrupt image: c0/bad.png (no image of a known format); ")
     assert told("prepare", tmp_path / "photos", "--skip-corrupt")["left out as corrupt"] == 1
 
 
