@@ -11,6 +11,7 @@ import numpy as np
 from fttune.trial import seed_from
 
 RESAMPLES = 4000
+_MOST = 2**22  # values that are drawn at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,14 +37,22 @@ def mean_ratio(
         return Mean(ratio=ratio, low=None, high=None)
     rng = np.random.default_rng(seed_from("bootstrap", sorted(zip(datasets, seeds, log_ratios, strict=True))))
     drawn = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
+    blocks = np.array_split(drawn, -(-RESAMPLES * sums.size // _MOST))
+    means = np.concatenate([_resample(block, sums, counts, seeds_of, rng) for block in blocks])
+    tail = (1 - confidence) / 2
+    low, high = np.exp(np.quantile(means, [tail, 1 - tail]))
+    return Mean(ratio=ratio, low=float(low), high=float(high))
+
+
+def _resample(
+    drawn: np.ndarray, sums: np.ndarray, counts: np.ndarray, seeds_of: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """The mean log-ratio float64 [b] of each row of datasets `drawn` int64 [b, D], with seeds drawn within them."""
     width = sums.shape[1]
     which = (rng.random((*drawn.shape, width)) * seeds_of[drawn][..., None]).astype(np.int64)
     taken = np.arange(width) < seeds_of[drawn][..., None]
     total = np.where(taken, sums[drawn[..., None], which], 0.0).sum((1, 2))
-    number = np.where(taken, counts[drawn[..., None], which], 0).sum((1, 2))
-    tail = (1 - confidence) / 2
-    low, high = np.exp(np.quantile(total / number, [tail, 1 - tail]))
-    return Mean(ratio=ratio, low=float(low), high=float(high))
+    return total / np.where(taken, counts[drawn[..., None], which], 0).sum((1, 2))
 
 
 def _table(
