@@ -29,6 +29,10 @@ Target = Annotated[
 Root = Annotated[
     Path | None, typer.Option("--data-root", metavar="DIR", help="Folder of official downloads; FTTUNE_DATA.")
 ]
+Where = Annotated[list[str] | None, typer.Option("--filter", metavar="FIELD=VALUE", help="Also != < <= > >=.")]
+OfSweep = Annotated[str | None, typer.Option(help="Only runs that a sweep of this name asked for.")]
+Experiment = Annotated[str, typer.Option(help="The MLflow experiment; the tracker is MLFLOW_TRACKING_URI.")]
+TableFile = Annotated[Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file with every column.")]
 Size = Annotated[int | None, typer.Option("--image-size", min=1, metavar="PX", help="Side of the network's input.")]
 
 
@@ -118,6 +122,44 @@ def report(
 
     beside = [load_sweep(path) for path in others or ()]
     make_report(load_sweep(sweep_file, overrides or ()), out=out, as_json=as_json, others=beside)
+
+
+@app.command()
+def runs(
+    where: Where = None,
+    sweep: OfSweep = None,
+    experiment: Experiment = "fttune",
+    out: TableFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """The finished trials, a line each; every field of them with --json or --out."""
+    from fttune import query
+    from fttune.asking import show_runs
+
+    query.check_suffix(out)
+    show_runs(query.find(where or (), experiment=experiment, sweep=sweep), out=out, as_json=as_json)
+
+
+@app.command()
+def compare(
+    by: Annotated[str, typer.Option(help="The axis whose levels are compared, such as mode or images_per_class.")],
+    hold: Annotated[str, typer.Option(help="Axes that are equal within a group, comma-separated.")] = "",
+    where: Where = None,
+    metric: Annotated[str, typer.Option(help="What is compared.")] = "test_accuracy",
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    sweep: OfSweep = None,
+    experiment: Experiment = "fttune",
+    out: TableFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Levels of one axis against each other: means, and differences within pairs that are equal in everything else."""
+    from fttune import query
+    from fttune.asking import show_comparison
+
+    query.check_suffix(out)
+    records = query.find(where or (), experiment=experiment, sweep=sweep)
+    held = tuple(axis for axis in hold.split(",") if axis)
+    show_comparison(query.compared(records, by, held, metric, confidence), metric=metric, out=out, as_json=as_json)
 
 
 @app.command()

@@ -37,6 +37,17 @@ def print_rows(rows: Sequence[Row], *, as_json: bool = False) -> None:
     return Console(highlight=False, markup=False, emoji=False).print(table)
 
 
+def print_aligned(rows: Sequence[Row]) -> None:
+    """Rows as lines that are never cut or broken, for a wide terminal or the next program; numbers to the right."""
+    names = list(rows[0])
+    lines = [[name.replace("_", " ") for name in names], *([_text(row[name]) for name in names] for row in rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
+    right = [all(isinstance(row[name], int | float | None) for row in rows) for name in names]
+    for line in lines:
+        fields = zip(line, widths, right, strict=True)
+        print("  ".join(text.rjust(width) if number else text.ljust(width) for text, width, number in fields).rstrip())
+
+
 def print_facts(facts: Row, *, as_json: bool = False) -> None:
     """Names and values, one line each; or as one JSON object."""
     if as_json:

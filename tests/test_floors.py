@@ -13,6 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each room and the rooms it may import; F0 is open to all.
 GROUND = {"errors", "text", "layers", "trial", "record", "runtime", "files", "tree", "plan"} | {
+    "condition",
     "mistakes",
     "part",
     "schedule",
@@ -21,7 +22,7 @@ GROUND = {"errors", "text", "layers", "trial", "record", "runtime", "files", "tr
     "recipe",
     "interrupt",
 }
-VALUES = GROUND - {"tree", "mistakes", "part", "schedule", "config", "recipe", "plan", "interrupt"}
+VALUES = GROUND - {"condition", "tree", "mistakes", "part", "schedule", "config", "recipe", "plan", "interrupt"}
 UPPER = GROUND | {
     "caching",
     "cost",
@@ -45,6 +46,7 @@ ROOMS: dict[str, set[str]] = {
     "record": {"trial"},
     "runtime": set(),
     "files": {"errors"},
+    "condition": {"errors"},
     "tree": {"errors"},
     "mistakes": {"errors"},
     "part": set(),
@@ -74,7 +76,9 @@ ROOMS: dict[str, set[str]] = {
     "session": UPPER | {"terminal"},
     "status": UPPER | {"terminal"},
     "pretraining": UPPER | {"terminal"},
-    "cli": UPPER | {"describe", "inventory", "pretraining", "session", "status", "terminal"},
+    "query": GROUND | {"analysis", "tracking"},
+    "asking": GROUND | {"query", "terminal"},
+    "cli": UPPER | {"asking", "describe", "query", "inventory", "pretraining", "session", "status", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
 BARE = {"data", "backbones", "feature_cache", "features", "training", "distance"}

@@ -4,20 +4,19 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from test_sweep import database, fttune, once_each, told, write_sweep
 
 from fttune.errors import UsageError
 from fttune.sweep.turn import ago, await_turn, take_turn
 from fttune.tracking.claim import FRESH, Claim
 from fttune.tracking.runs import Tracker
 from fttune.tracking.writer import Writer
+from small_sweeps import Driver, database, fttune, gone, once_each, told, write_sweep
 from stores import make_database
 
 
@@ -72,42 +71,47 @@ def test_time_that_has_passed_is_told_in_the_unit_one_would_say_it_in() -> None:
 def test_a_sweep_is_seen_from_anywhere_run_once_and_taken_over_when_its_driver_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep, uri = write_sweep(tmp_path, resources={"max_concurrent": 1}), database(tmp_path)
-    words = [sys.executable, "-m", "fttune.cli", "run", str(sweep), "train.steps=4000", "train.report_every=1000"]
-    asked = words[4:]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if " 1/8 " in line:
-                break
-        monkeypatch.chdir("/")
-        facts = told("status", *asked)
-        assert facts["active"]
-        assert facts["driver"]["pid"] == process.pid
-        assert facts["driver"]["fresh"]
-        assert 1 <= facts["done"] < 8
-        assert f"running on {facts['driver']['host']} (process {process.pid}) since" in fttune("status", *asked).stderr
+    train = {"steps": 1000, "batch_size": 6, "image_size": 32, "report_every": 500, "views": "flip"}
+    sweep, uri = write_sweep(tmp_path, train=train, resources={"max_concurrent": 1}), database(tmp_path)
+    driver = Driver(tmp_path, sweep)
+    driver.until(lambda: " 1/8 " in driver.told)
+    workers = driver.workers()
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)  # so that it is not over before it was looked at
+    monkeypatch.chdir("/")
+    facts = told("status", sweep)
+    assert facts["active"]
+    assert facts["driver"]["pid"] == driver.process.pid
+    assert facts["driver"]["fresh"]
+    assert 1 <= facts["done"] < 8
+    here = fttune("status", sweep).stderr
+    assert f"running on {facts['driver']['host']} (process {driver.process.pid}) since" in here
 
-        # Another machine has neither this one's state nor its images, but sees the tracker.
-        far = {name: str(tmp_path / "far") for name in ("FTTUNE_STATE", "FTTUNE_STORE")}
-        away = [*asked, f"tracking.uri={uri}"]
-        seen = fttune("status", *away, **far)
-        assert "running on" in seen.stderr, seen.stderr
-        assert re.search(r"small: \d of 8 done, \d running, 0 failed", seen.stderr)
-        refused = fttune("run", *away, **far)
-        assert refused.returncode == 2
-        assert refused.stderr.startswith("error: sweep 'small' is being run by")
-        assert refused.stderr.count("\n") == 1
+    # Another machine has neither this one's state nor its images, but sees the tracker.
+    far = {name: str(tmp_path / "far") for name in ("FTTUNE_STATE", "FTTUNE_STORE")}
+    away = [sweep, f"tracking.uri={uri}"]
+    seen = fttune("status", *away, **far)
+    assert "running on" in seen.stderr, seen.stderr
+    assert re.search(r"small: \d of 8 done, \d running, 0 failed", seen.stderr)
+    refused = fttune("run", *away, **far)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: sweep 'small' is being run by")
+    assert refused.stderr.count("\n") == 1
 
-        monkeypatch.chdir(tmp_path)
-        os.killpg(process.pid, signal.SIGKILL)
-    assert "it is gone" in fttune("status", *asked).stderr
-    assert not told("status", *asked)["active"]
+    monkeypatch.chdir(tmp_path)
+    driver.kill(signal.SIGKILL)
+    driver.end()
+    for worker in workers:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGCONT)
+    gone(workers)
+    assert "it is gone" in fttune("status", sweep).stderr
+    assert not told("status", sweep)["active"]
     again = fttune("run", *away, **far)
     assert again.returncode == 0, again.stderr
     assert len(Tracker(uri, "fttune").records()) == 8
     assert Tracker(uri, "fttune").claim("small") is None
-    assert told("status", *asked)["driver"] is None
+    assert told("status", sweep)["driver"] is None
 
 
 def test_a_budget_ends_a_sweep_with_what_is_left_and_the_same_command_goes_on(tmp_path: Path) -> None:

@@ -26,22 +26,32 @@ class Mean:
 def mean_ratio(
     log_ratios: Sequence[float], datasets: Sequence[str], seeds: Sequence[int], *, confidence: float
 ) -> Mean:
-    """Exp of the mean log-ratio over P pairs, with a percentile interval.
+    """Exp of the mean log-ratio over P pairs, with its `interval`."""
+    low, high = interval(log_ratios, datasets, seeds, confidence=confidence)
+    ratio = float(np.exp(np.mean(log_ratios)))
+    if low is None or high is None:
+        return Mean(ratio=ratio, low=None, high=None)
+    return Mean(ratio=ratio, low=float(np.exp(low)), high=float(np.exp(high)))
+
+
+def interval(
+    values: Sequence[float], datasets: Sequence[str], seeds: Sequence[int], *, confidence: float
+) -> tuple[float | None, float | None]:
+    """A percentile interval of the mean of P values; None where one dataset with one seed has nothing to resample.
 
     Images per class stay together within a dataset and seed. Equal input gives an equal interval. With two or three
     datasets the interval is too narrow more often than `1 - confidence` says (docs/science.md has measured rates).
     """
-    sums, counts, seeds_of = _table(log_ratios, datasets, seeds)
-    ratio = float(np.exp(np.mean(log_ratios)))
+    sums, counts, seeds_of = _table(values, datasets, seeds)
     if seeds_of.sum() < 2:
-        return Mean(ratio=ratio, low=None, high=None)
-    rng = np.random.default_rng(seed_from("bootstrap", sorted(zip(datasets, seeds, log_ratios, strict=True))))
+        return None, None
+    rng = np.random.default_rng(seed_from("bootstrap", sorted(zip(datasets, seeds, values, strict=True))))
     drawn = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
     blocks = np.array_split(drawn, -(-RESAMPLES * sums.size // _MOST))
     means = np.concatenate([_resample(block, sums, counts, seeds_of, rng) for block in blocks])
     tail = (1 - confidence) / 2
-    low, high = np.exp(np.quantile(means, [tail, 1 - tail]))
-    return Mean(ratio=ratio, low=float(low), high=float(high))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def _resample(
@@ -56,15 +66,15 @@ def _resample(
 
 
 def _table(
-    log_ratios: Sequence[float], datasets: Sequence[str], seeds: Sequence[int]
+    values: Sequence[float], datasets: Sequence[str], seeds: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums float64 [D, K] and counts int64 [D, K] of log-ratios, and the number of seeds int64 [D]."""
+    """Sums float64 [D, K] and counts int64 [D, K] of values, and the number of seeds int64 [D]."""
     cells: dict[str, dict[int, list[float]]] = {}
-    for value, dataset, seed in sorted(zip(log_ratios, datasets, seeds, strict=True), key=lambda row: row[1:]):
+    for value, dataset, seed in sorted(zip(values, datasets, seeds, strict=True), key=lambda row: row[1:]):
         cells.setdefault(dataset, {}).setdefault(seed, []).append(value)
     width = max(map(len, cells.values()))
     sums, counts = np.zeros((len(cells), width)), np.zeros((len(cells), width), np.int64)
     for row, of_seed in enumerate(cells.values()):
-        for column, values in enumerate(of_seed.values()):
-            sums[row, column], counts[row, column] = sum(values), len(values)
+        for column, some in enumerate(of_seed.values()):
+            sums[row, column], counts[row, column] = sum(some), len(some)
     return sums, counts, np.array([len(of_seed) for of_seed in cells.values()])

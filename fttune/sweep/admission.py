@@ -31,18 +31,16 @@ def seek_admission(address: str) -> str:
     """
     address = _found(address)
     _knock(address)
-    token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
-    if os.environ.get(_MODE, "").lower() == "token":
-        admitted = token and _admits(address)  # asked for a token that it has not got, Ray ends the process
-    else:
+    # A process that has looked for its token cannot work with a cluster that asks for none, so it looks when refused.
+    told = os.environ.get(_MODE, "").lower() == "token"
+    admitted = not (told and not _has_token()) and _admits(address)  # without a token Ray would end the process
+    if not admitted and _MODE not in os.environ and _has_token():
+        # Ray shows no token to an address that it was given, unless told to, and it was told when it was imported.
+        os.environ[_MODE] = "token"
+        Config.initialize("")
         admitted = _admits(address)
-        if not admitted and token and _MODE not in os.environ:
-            # Ray shows no token to an address that it was given, unless told to, and it was told when it was imported.
-            os.environ[_MODE] = "token"
-            Config.initialize("")
-            admitted = _admits(address)
     if not admitted:
-        here = "another, or it may not be shown" if token else "none"
+        here = "another, or it may not be shown" if _has_token() else "none"
         raise UnreachableError(
             f"the Ray cluster at {address} takes the token that `ray get-auth-token` prints on its head; here is {here}"
             " (~/.ray/auth_token, RAY_AUTH_TOKEN, RAY_AUTH_MODE)"
@@ -86,6 +84,10 @@ def _knock(address: str) -> None:
         raise UnreachableError(f"no Ray cluster at {address}: {error.strerror or error}") from None
     if answer[3:4] != b"\4":
         raise UnreachableError(f"no Ray cluster at {address}: what answers there is something else (its dashboard?)")
+
+
+def _has_token() -> bool:
+    return AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
 
 
 def _admits(address: str) -> bool:

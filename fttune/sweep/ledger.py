@@ -46,6 +46,7 @@ class Run:
     share: float  # of a GPU
     node: str = ""  # where it runs, once it has told
     died: bool = False  # its process is gone
+    why: str = ""  # as Ray tells it
     stopped: bool = False  # it was told to stop, by whoever takes its machine away
     ended: set[str] = field(
         default_factory=set
@@ -91,9 +92,9 @@ class Ledger:
         if run.stopped or run.ended.issuperset(keys(run.job)):
             self.meter.end(id(run))
 
-    def died(self, run: Run) -> None:
+    def died(self, run: Run, why: str = "") -> None:
         """The process of a run is gone."""
-        run.died = True
+        run.died, run.why = True, why
         self.meter.end(id(run))
 
     def close(self, lost_nodes: Collection[str]) -> bool:
@@ -158,7 +159,7 @@ class Ledger:
             self._failures[key] += 1
             self._alone.add(key)
             if self._failures[key] >= TRIES:
-                self._give_up(run.job, key, f"the process of the trial died {TRIES} times", "")
+                self._give_up(run.job, key, f"the process of the trial died {TRIES} times", run.why)
 
     def _again(self, run: Run) -> list[Run]:
         left = [key for key in keys(run.job) if key not in self._over]

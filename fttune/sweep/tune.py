@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 # Read by Ray when it is imported or started. Left to itself Ray would rebuild the environment of `uv run` for every
@@ -237,7 +238,8 @@ class _Relay(tune.Callback):
         self._ledger.hear(self._run(trial), result["node"], result["news"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._ledger.died(self._run(trial))
+        why = Path(trial.error_file).read_text() if trial.error_file else ""
+        self._ledger.died(self._run(trial), why)
 
     def _run(self, trial: Any) -> Run:
         return self._runs[trial.config["job"]]
