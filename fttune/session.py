@@ -35,12 +35,14 @@ from fttune.sweep.driver import (
 )
 from fttune.sweep.ground import Ground, prepare, survey
 from fttune.sweep.hook import Hook
+from fttune.sweep.keeping import Keeping, expected
 from fttune.sweep.meter import Meter
 from fttune.sweep.progress import Display, clock
 from fttune.sweep.tally import Tally, prices
 from fttune.sweep.turn import await_turn, take_turn
 from fttune.terminal import Decoding, print_json, print_lines, say
 from fttune.tracking.claim import Claim
+from fttune.tracking.models import Models
 from fttune.tracking.runs import Tracker
 from fttune.tracking.writer import Writer
 from fttune.trial import Trial
@@ -77,12 +79,15 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     whole = pending(ground.trials, records, price(model, ground.trials))
     chosen = choose(whole, choice)
     layers = caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)
+    networks, room_of_networks = expected(sweep, ground.trials)
     facts = {
         **whole.counts(chosen),
         "not_prepared": [row.name for row in ground.undecoded],
         "absent_weights": list(ground.absent),
         "store_bytes": room(ground),
         "cache": [asdict(layer) for layer in layers],
+        "kept_networks": networks,
+        "kept_bytes": room_of_networks,
         "training_images": sum(trial.hparams.steps * trial.hparams.batch_size for trial in chosen),
         **asdict(estimate(sweep, chosen, whole, records, model)),
     }
@@ -94,6 +99,8 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
         say(f"decoding them will take {facts['store_bytes'] / 1e6:,.0f} MB in the store")
     for line in (*ground.remarks, *ground.absent, *caching.told(layers)):
         say(line)
+    if networks:
+        say(f"at most {networks:,} trained networks are kept ({room_of_networks / 1e6:,.0f} MB; train.keep)")
     if chosen:
         say(f"training shows at most {facts['training_images']:,} images of {_sides(chosen)} px")
     if facts["gpu_hours"]:
@@ -140,14 +147,17 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         # How many trials a cluster has room for is not known before they run.
         tally = Tally(whole, chosen, brake.meter, prices(model, bundle(chosen)), None if call.address else expected)
         writer.counts = hook.counts = tally.counts
+        keeping = Keeping(sweep, runtime.networks, ground.trials, records)
         start = time.monotonic()
         jobs, impossible = queue(ground, tracker, chosen, model)
-        outcome = work(jobs, ground, runtime, call.address, [writer, tally, hook], Display(tally), brake)
+        outcome = work(jobs, ground, runtime, call.address, [writer, tally, hook, keeping], Display(tally), brake)
         if expected and outcome.complete:
             say(_compared(expected, time.monotonic() - start))
         waiting = writer.close()
         for note in (*writer.notes, *outcome.notes, *impossible, *brake.notes):
             say(note)
+        if not waiting and not writer.lost:
+            keeping.settle(Models(tracker), call.again, say)
     if writer.lost:
         raise UsageError(f"another driver took sweep '{sweep.name}' over, so this one ended; `fttune status` shows it")
     return _verdict(ground, tracker, outcome, waiting, call, brake, model)

@@ -32,6 +32,7 @@ UPPER = GROUND | {
     "data",
     "backbones",
     "features",
+    "classifier",
     "training",
     "distance",
     "tracking",
@@ -64,11 +65,14 @@ ROOMS: dict[str, set[str]] = {
     "caching": {"bundle", "cost", "trial"},
     "feature_cache": VALUES,
     "features": VALUES | {"data", "backbones"},
-    "training": VALUES | {"bundle", "cost", "footprint", "data", "backbones", "feature_cache", "features"},
+    "classifier": VALUES | {"data", "backbones", "features"},
+    "training": VALUES
+    | {"bundle", "cost", "footprint", "data", "backbones", "feature_cache", "features", "classifier"},
     "distance": VALUES | {"data", "backbones", "feature_cache", "features", "training"},
     "tracking": VALUES,
     "sweep": GROUND
-    | {"bundle", "caching", "cost", "footprint", "data", "backbones", "features", "training", "distance", "tracking"},
+    | {"bundle", "caching", "cost", "footprint", "data", "backbones", "features", "classifier", "training", "distance"}
+    | {"tracking"},
     "analysis": VALUES | {"tracking"},
     "terminal": GROUND,
     "inventory": UPPER | {"terminal"},
@@ -77,12 +81,14 @@ ROOMS: dict[str, set[str]] = {
     "status": UPPER | {"terminal"},
     "pretraining": UPPER | {"terminal"},
     "query": GROUND | {"analysis", "tracking"},
+    "trained": UPPER | {"terminal"},
     "asking": GROUND | {"query", "terminal"},
-    "commands": UPPER | {"asking", "describe", "query", "inventory", "pretraining", "session", "status", "terminal"},
+    "commands": UPPER
+    | {"asking", "describe", "query", "inventory", "pretraining", "session", "status", "terminal", "trained"},
     "cli": GROUND | {"commands", "describe", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
-BARE = {"data", "backbones", "feature_cache", "features", "training", "distance"}
+BARE = {"data", "backbones", "feature_cache", "features", "classifier", "training", "distance"}
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
     "ray": {"fttune/sweep/tune.py", "fttune/sweep/admission.py"},

@@ -1,1 +1,1 @@
-"""Trained networks: what a trial leaves (`part`), the whole as it is kept (`card`, `network`), and other forms of it."""
+"""Trained networks: what a trial leaves of one, the whole as it is kept, and the forms in which it is given away."""

@@ -49,12 +49,6 @@ class Card:
     val_loss: float  # at the best step
     record: RunRecord  # of the trial that trained it: spec, accuracies, digests, versions, commit
 
-    @property
-    def name(self) -> str:
-        """The same as `Trial.name` of its trial."""
-        record = self.record
-        return f"{record.dataset}/{record.images_per_class} {record.spec} s{record.seed}"
-
     def told(self) -> dict[str, Any]:
         """As plain values, for a header."""
         return asdict(self)
@@ -63,7 +57,10 @@ class Card:
     def read(cls, told: Any) -> Self:
         """From what `told` gave, another version of fttune included; StoreError for anything else."""
         try:
-            made = {"preprocessing": _made(Preprocessing, told["preprocessing"]), "record": _made(RunRecord, told["record"])}
+            made = {
+                "preprocessing": _made(Preprocessing, told["preprocessing"]),
+                "record": _made(RunRecord, told["record"]),
+            }
             return cls(classes=tuple(told["classes"]), val_loss=float(told["val_loss"]), **made)
         except (TypeError, LookupError, ValueError, AttributeError) as error:
             raise StoreError(f"no network that fttune kept: its card does not tell {error}") from None

@@ -64,8 +64,10 @@ class Classifier(nn.Module):
         try:
             net.load_state_dict(state)
         except RuntimeError as error:
-            raise WeightsError(f"{path}: not the values of {card.record.backbone}: {str(error).splitlines()[-1].strip()}") from None
-        net.to(memory_format=torch.channels_last)  # pyright: ignore
+            raise WeightsError(
+                f"{path}: not the values of {card.record.backbone}: {str(error).splitlines()[-1].strip()}"
+            ) from None
+        net.to(memory_format=torch.channels_last)
         return cls(net, card.preprocessing.mean, card.preprocessing.std), card
 
 

@@ -1,4 +1,4 @@
-"""What a trial leaves of its training: the values of the layers that it trained, at its best step, in one small file."""
+"""What a trial leaves of its training: the values of the layers that it trained, at its best step, in a file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,9 +26,10 @@ class Part:
     val_accuracy: float
     val_loss: float
 
-    @property
-    def trial_id(self) -> str:
-        return self.path.name.removesuffix(SUFFIX)
+    @staticmethod
+    def trial_of(path: Path) -> str:
+        """The id of the trial that left a file."""
+        return path.name.removesuffix(SUFFIX)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -36,8 +37,9 @@ class Part:
         told = read_values(path)
         if not isinstance(told, dict) or not told.keys() >= {*_FACTS}:
             raise WeightsError(f"{path}: not what a trial leaves of its training")
-        values = {name: told[name] for name in _FACTS}
-        return cls(path=path, **{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+        values: dict[str, Any] = {name: told[name] for name in _FACTS}
+        values |= {name: tuple(values[name]) for name in ("classes", "mean", "std")}
+        return cls(path=path, **values)
 
 
 def file_of(folder: Path, trial_id: str) -> Path:
@@ -57,7 +59,7 @@ def left_in(folder: Path) -> Iterator[Path]:
 
 
 def clear(folder: Path, but: Sequence[Path] = ()) -> None:
-    """Remove what lies in a folder of parts, half-written files too, except `but`; the folder as well if it is empty."""
+    """Remove what lies in a folder of parts, half-written files too, except `but`; then the folder if it is empty."""
     kept = set(but)
     for path in folder.glob("*"):
         if path not in kept:
