@@ -1,6 +1,6 @@
 """Of the networks that a sweep's trials leave, the best of each dataset and backbone is kept, and no other stays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,10 @@ class Play:
             self.tracker.start_trial(run, parent, params={}, tags={})
             self.tracker.finish_trial(run, parent, record, "", 2)
 
-    def run(self, sweep: Sweep, trials: Sequence[Trial], records: Sequence[RunRecord]) -> None:
-        """Trials end in this order, and the sweep with them."""
+    def run(self, sweep: Sweep, trials: Sequence[Trial], ended: Mapping[Trial, float] | None = None) -> None:
+        """Of a sweep's trials some end, in this order and with these accuracies on val, and the sweep with them."""
         keeping = Keeping(sweep, self.folder, trials, self.tracker.records())
+        records = [leave(self.folder, trial, accuracy) for trial, accuracy in (ended or {}).items()]
         for record in records:
             keeping.finished(record)
         self.log(sweep, records)
@@ -114,7 +115,7 @@ def test_mlflow_loads_what_is_kept_and_says_what_fttune_says(play: Play) -> None
     import mlflow
 
     trial = trial_of(1)
-    play.run(sweep_of(), [trial], [leave(play.folder, trial, 0.5)])
+    play.run(sweep_of(), [trial], {trial: 0.5})
     held = play.models.find(trial.id[:6])
     assert held == play.models.find(held.run_id)
     network, card = Classifier.load(play.models.fetch(held, play.store.parent))
@@ -131,10 +132,10 @@ def test_mlflow_loads_what_is_kept_and_says_what_fttune_says(play: Play) -> None
 def test_a_network_that_is_beaten_later_leaves_the_store(play: Play) -> None:
     first, second, third = (trial_of(seed) for seed in (1, 2, 3))
     trials = [first, second, third]
-    play.run(sweep_of(), trials, [leave(play.folder, first, 0.5)])
-    play.run(sweep_of(), trials, [leave(play.folder, second, 0.4)])
+    play.run(sweep_of(), trials, {first: 0.5})
+    play.run(sweep_of(), trials, {second: 0.4})
     assert play.kept() == {"digits": "1"}
-    play.run(sweep_of(), trials, [leave(play.folder, third, 0.6)])
+    play.run(sweep_of(), trials, {third: 0.6})
     assert play.kept() == {"digits": "3"}
     assert play.files() == [1, 1]
     assert play.models.find(first.id).val_loss is None
@@ -143,15 +144,15 @@ def test_a_network_that_is_beaten_later_leaves_the_store(play: Play) -> None:
 def test_two_sweeps_keep_a_network_until_neither_wants_it(play: Play) -> None:
     shared, better = trial_of(1), trial_of(2)
     other = sweep_of(name="other")
-    play.run(sweep_of(), [shared], [leave(play.folder, shared, 0.5)])
+    play.run(sweep_of(), [shared], {shared: 0.5})
     play.log(other, ())
     play.tracker.adopt(play.tracker.open_sweep("other"), [shared.id])
-    play.run(other, [shared], ())
+    play.run(other, [shared])
     assert play.kept("other") == {"digits": "1"}
-    play.run(other, [shared, better], [leave(play.folder, better, 0.6)])
+    play.run(other, [shared, better], {better: 0.6})
     assert (play.kept("small"), play.kept("other")) == ({"digits": "1"}, {"digits": "2"})
     play.tracker.adopt(play.tracker.open_sweep("small"), [better.id])
-    play.run(sweep_of(), [shared, better], ())
+    play.run(sweep_of(), [shared, better])
     assert (play.kept("small"), play.kept("other")) == ({"digits": "2"}, {"digits": "2"})
     assert play.files() == [1, 1]
 
@@ -169,9 +170,9 @@ def test_what_a_killed_driver_left_is_kept_by_the_next_one(play: Play) -> None:
 
 def test_all_keeps_all_and_best_afterwards_the_best(play: Play) -> None:
     trials = [trial_of(1), trial_of(2)]
-    play.run(sweep_of("all"), trials, [leave(play.folder, trial, 0.4 + trial.seed / 10) for trial in trials])
+    play.run(sweep_of("all"), trials, dict(zip(trials, (0.5, 0.6), strict=True)))
     assert play.files() == [2, 2]
-    play.run(sweep_of(), trials, ())
+    play.run(sweep_of(), trials)
     assert play.kept() == {"digits": "2"}
     assert play.files() == [1, 1]
 
@@ -179,7 +180,7 @@ def test_all_keeps_all_and_best_afterwards_the_best(play: Play) -> None:
 def test_a_best_trial_without_a_network_is_told_with_what_to_do(play: Play) -> None:
     old, new = trial_of(1), trial_of(2)
     play.log(sweep_of(), [record_of(old, val_accuracy=0.9)])
-    play.run(sweep_of(), [old, new], [leave(play.folder, new, 0.5)])
+    play.run(sweep_of(), [old, new], {new: 0.5})
     assert play.kept() == {"digits": "2"}
     assert play.told[-1].startswith("no network of digits/5 F(1-3)R(4) s1, the best with tiny on val: ")
     assert play.told[-1].endswith(f"fttune run --again {old.id}")
@@ -195,7 +196,7 @@ def test_networks_wait_where_the_tracker_is_away(play: Play) -> None:
     (play.folder.parent / "nowhere" / "mlflow.db").write_bytes(b"no database" * 100)
     keeping.settle(away, lambda *words: "fttune run", play.told.append)
     assert play.told[-1].startswith(f"networks wait in {play.folder}: ")
-    play.run(sweep_of(), [trial], ())
+    play.run(sweep_of(), [trial])
     assert play.kept() == {"digits": "1"}
 
 

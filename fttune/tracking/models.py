@@ -115,7 +115,9 @@ class Models:
     def fetch(self, held: Held, folder: Path) -> Path:
         """The file of a network, brought into `folder`."""
         with asking(self._uri):
-            return Path(self._client.download_artifacts(held.run_id, f"{FOLDER}/{FILE}", str(folder)))
+            # MLflow's client would ask for it wherever its own process looks for runs.
+            location = self._client.get_run(held.run_id).info.artifact_uri or ""
+            return Path(artifacts(location, self._uri).download_artifacts(f"{FOLDER}/{FILE}", str(folder)))
 
     def _log(self, run: "Run", served: Served) -> tuple[str, list[str]]:
         """Log what MLflow can serve; its id, or why there is none."""
