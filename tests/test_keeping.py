@@ -19,7 +19,7 @@ from fttune.sweep.keeping import Keeping, expected
 from fttune.tracking.models import Held, Models
 from fttune.tracking.runs import Tracker
 from fttune.trial import Trial
-from stores import make_database, record_of
+from stores import free_port, make_database, record_of, serving
 from values import make_trial
 
 CLASSES = ("ant", "bee")
@@ -45,8 +45,8 @@ def leave(folder: Path, trial: Trial, accuracy: float, loss: float = 0.5) -> Run
 class Play:
     """A sweep's driver as far as networks go, on a tracker of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.tracker, self.folder = Tracker(make_database(folder), "fttune"), folder / "networks"
+    def __init__(self, folder: Path, uri: str) -> None:
+        self.tracker, self.folder = Tracker(uri, "fttune"), folder / "networks"
         self.models, self.store = Models(self.tracker), folder / "mlartifacts"
         self.told: list[str] = []
 
@@ -87,7 +87,7 @@ class Play:
 
 @pytest.fixture
 def play(tmp_path: Path) -> Play:
-    return Play(tmp_path)
+    return Play(tmp_path, make_database(tmp_path))
 
 
 def test_the_best_on_val_is_kept_and_never_more_than_the_best_lie_on_disk(play: Play) -> None:
@@ -139,6 +139,19 @@ def test_a_network_that_is_beaten_later_leaves_the_store(play: Play) -> None:
     assert play.kept() == {"digits": "3"}
     assert play.files() == [1, 1]
     assert play.models.find(first.id).val_loss is None
+
+
+def test_a_server_is_given_networks_and_asked_to_remove_them(tmp_path: Path) -> None:
+    port, first, second = free_port(), trial_of(1), trial_of(2)
+    with serving(make_database(tmp_path), port, tmp_path):
+        play = Play(tmp_path, f"http://127.0.0.1:{port}")
+        play.run(sweep_of(), [first, second], {first: 0.5})
+        assert play.files() == [1, 1]
+        play.run(sweep_of(), [first, second], {second: 0.6})
+        assert play.files() == [1, 1]
+        held = play.models.find(second.id)
+        _, card = Classifier.load(play.models.fetch(held, tmp_path))
+        assert card.record.trial_id == second.id
 
 
 def test_two_sweeps_keep_a_network_until_neither_wants_it(play: Play) -> None:
