@@ -14,8 +14,13 @@ from fttune.backbones.tensors import read_tensors
 from fttune.classifier import part
 from fttune.classifier.network import Classifier
 from fttune.config import Sweep
+from fttune.errors import UsageError
+from fttune.plan import pending
 from fttune.record import RunRecord
+from fttune.sweep.driver import Choice, choose
 from fttune.sweep.keeping import Keeping, expected
+from fttune.sweep.meter import Meter
+from fttune.sweep.tally import Tally
 from fttune.tracking.models import Held, Models
 from fttune.tracking.runs import Tracker
 from fttune.trial import Trial
@@ -197,6 +202,22 @@ def test_a_best_trial_without_a_network_is_told_with_what_to_do(play: Play) -> N
     assert play.kept() == {"digits": "2"}
     assert play.told[-1].startswith("no network of digits/5 F(1-3)R(4) s1, the best with tiny on val: ")
     assert play.told[-1].endswith(f"fttune run --again {old.id}")
+
+
+def test_a_done_trial_is_run_again_for_its_network_and_its_record_stays(play: Play) -> None:
+    trial = trial_of(1)
+    before = record_of(trial, val_accuracy=0.5, image_size=32, seconds=1.0)
+    play.log(sweep_of(), [before])
+    plan = pending([trial, trial_of(2)], play.tracker.records())
+    assert choose(plan, Choice(again=trial.id[:6])) == [trial]
+    tally = Tally(plan, [trial], Meter())
+    play.run(sweep_of(), [trial], {trial: 0.5})
+    tally.finished(replace(before, seconds=9.0))
+    assert (tally.counts().done, tally.counts().total) == (1, 2)
+    assert play.kept() == {"digits": "1"}
+    assert play.tracker.records() == [before]
+    with pytest.raises(UsageError, match="--again: no done trial of this sweep begins with '0123'"):
+        choose(plan, Choice(again="0123"))
 
 
 def test_networks_wait_where_the_tracker_is_away(play: Play) -> None:

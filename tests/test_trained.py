@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from fttune import trained
 from fttune.backbones.tensors import read_values
@@ -120,29 +119,7 @@ def test_the_commands_print_and_refuse(folder: Path) -> None:
     assert refused.stderr == f"error: no image {folder / 'nowhere'}: there is no such file or folder\n"
 
 
-def test_a_trial_that_was_done_before_is_run_again_for_its_network(folder: Path, tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path, grid=_grid(specs=["F(1-3)R(4)"], images=2))
-    alone = {"MLFLOW_TRACKING_URI": database(tmp_path)}
-    assert fttune("run", sweep, **alone).returncode == 0
-    tracker = Tracker(database(tmp_path), "fttune")
-    (before,) = tracker.records()
-    assert Models(tracker).kept("small") == []
-    again = fttune("run", sweep, "train.keep=best", "--again", before.trial_id[:6], **alone)
-    assert again.returncode == 0, again.stderr
-    (held,) = Models(tracker).kept("small")
-    assert held.record == before  # what was logged stays as it was
-    refused = fttune("run", sweep, "--again", "0123", **alone)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "--again: no done trial of this sweep begins with '0123'" in refused.stderr
-
-
 def test_a_plan_tells_how_many_networks_are_kept(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path)
     told = {keep: json.loads(fttune("plan", sweep, f"train.keep={keep}", "--json").stdout) for keep in ("best", "all")}
     assert [told[keep]["kept_networks"] for keep in ("best", "all")] == [1, 8]
-    assert yaml.safe_load(sweep.read_text())["train"]["keep"] == "none"
-
-
-def _grid(*, specs: list[str], images: int) -> dict[str, Any]:
-    datasets = {"mine": {"path": "photos", "images_per_class": [images], "val": 3, "test": 5}}
-    return {"datasets": datasets, "backbones": ["tiny"], "specs": specs}
