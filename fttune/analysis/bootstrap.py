@@ -1,11 +1,10 @@
-"""How sure a mean ratio is: a bootstrap over whole datasets, widened for how few they are.
+"""How sure a mean ratio is: a bootstrap over datasets and over their seeds, widened for how few there are.
 
-Where all pairs are of one dataset its seeds are resampled instead; the interval then speaks of seeds alone.
-Letters: P pairs, U units that are resampled (datasets or seeds), B resamples.
+Letters: P pairs, U units that are resampled (the datasets, or the seeds of one dataset), B resamples.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,8 @@ from fttune.trial import seed_from
 RESAMPLES = 4000
 _MOST = 2**22  # values that are drawn at once
 _CUT = math.log(1e6)  # two unlike datasets exclude nothing; a limit of a ratio is cut a millionfold off
+
+Units = tuple[np.ndarray, np.ndarray]  # sums float64 [U] and counts int64 [U] of the values in each unit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,18 +49,34 @@ def interval(
 ) -> tuple[float | None, float | None]:
     """The mean of P values, plus and minus Student's t times a corrected bootstrap standard error.
 
-    Datasets are drawn whole: the spread of their means already holds the noise of their seeds, and drawing seeds again
-    would count it twice. None where one dataset with one seed has nothing to resample. Equal input gives an equal
-    interval in any order. Measured coverage: docs/science.md.
+    Datasets are drawn whole, since the spread of their means already holds the noise of their seeds. Seeds are drawn
+    within each dataset too, and the wider interval counts: two datasets may agree by chance better than their own seeds
+    do, and where there is one dataset seeds are all there is. None where one dataset with one seed has nothing to
+    resample. Equal input gives an equal interval in any order. Measured coverage: docs/science.md.
     """
-    sums, counts = _units(values, datasets, seeds)
-    if len(sums) < 2:
-        return None, None
     rng = np.random.default_rng(seed_from("bootstrap", sorted(zip(datasets, seeds, values, strict=True))))
-    inflation, freedom = small_sample(counts / counts.sum())
-    mean = sums.sum() / counts.sum()
-    half = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(inflation) * standard_error(sums, counts, rng)
-    return float(mean - half), float(mean + half)
+    of_dataset: dict[str, list[tuple[float, int]]] = {}
+    for value, dataset, seed in sorted(zip(values, datasets, seeds, strict=True), key=lambda row: (row[1:], row[0])):
+        of_dataset.setdefault(dataset, []).append((value, seed))
+    whole = [_units((value, name) for name, rows in of_dataset.items() for value, _ in rows)]
+    within = [_units(rows) for rows in of_dataset.values()]
+    halves = [half for half in (_half_width(level, confidence, rng) for level in (whole, within)) if half is not None]
+    if not halves:
+        return None, None
+    mean, half = float(np.mean(sorted(values))), max(halves)
+    return mean - half, mean + half
+
+
+def _half_width(groups: Sequence[Units], confidence: float, rng: np.random.Generator) -> float | None:
+    """Of the mean over all groups where each is resampled within itself; None where no group has two units."""
+    total = sum(counts.sum() for _, counts in groups)
+    variance = freedom = 0.0
+    for sums, counts in groups:
+        if len(sums) > 1:
+            inflation, own = small_sample(counts / counts.sum())
+            variance += inflation * (standard_error(sums, counts, rng) * counts.sum() / total) ** 2
+            freedom += own
+    return float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(variance) if freedom else None
 
 
 def standard_error(sums: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> float:
@@ -86,13 +103,13 @@ def small_sample(weights: np.ndarray) -> tuple[float, float]:
     expected = float((weights**2 * (1 - 2 * weights + second)).sum())
     squared = second**4 + 2 * second * fourth - 4 * second**2 * third + 2 * third**2
     squared += fourth * (1 + 2 * second) - 4 * fifth
-    return second / expected, expected**2 / squared
+    freedom = expected**2 / squared  # between 1 and U - 1, but for rounding where one weight is nearly all
+    return second / expected, min(max(freedom, 1.0), len(weights) - 1.0)
 
 
-def _units(values: Sequence[float], datasets: Sequence[str], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Sums float64 [U] and counts int64 [U] of values by dataset, or by seed where there is one dataset."""
-    names = datasets if len(set(datasets)) > 1 else seeds
+def _units(rows: Iterable[tuple[float, str | int]]) -> Units:
+    """Of values and the unit of each."""
     of_unit: dict[str | int, list[float]] = {}
-    for value, name in sorted(zip(values, names, strict=True), key=lambda row: (row[1], row[0])):
+    for value, name in rows:
         of_unit.setdefault(name, []).append(value)
     return np.array([sum(some) for some in of_unit.values()]), np.array([len(some) for some in of_unit.values()])

@@ -1,0 +1,221 @@
+"""What the advice is worth: the test accuracy that each policy loses on a dataset that it has not seen.
+
+Each dataset is left out in turn, the table and the smooth model are made from the others, and what they say of the
+left-out dataset's splits is held against the better of its tuned and frozen networks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+
+from fttune.analysis.bootstrap import interval
+from fttune.analysis.published import published_verdict
+from fttune.analysis.ratios import Pair
+from fttune.analysis.recommend import Table, Verdict, band, recommend
+from fttune.analysis.sheet import Row, Sheet, text
+from fttune.analysis.trend import Trend
+
+TABLE, TREND, TUNE, FREEZE = "table", "smooth model", "always tune", "always freeze"
+BY_VAL, ORACLE = "both, val decides", "oracle"
+POLICIES = (TABLE, TREND, TUNE, FREEZE, BY_VAL, ORACLE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """One dataset at one number of images per class with one backbone. Accuracies are fractions, means over seeds."""
+
+    dataset: str
+    images_per_class: int
+    backbone: str
+    pairs: int
+    tuned: float
+    frozen: float
+    by_val: float  # of the side that val prefers, seed by seed; the mean of both where val ties
+    words: Mapping[str, Verdict]  # of TABLE and TREND
+    published: bool  # whether the other datasets left the box empty, and the paper's Table 3 spoke
+    supported: bool  # whether the split lies within what the smooth model was fitted on
+
+    @property
+    def best(self) -> float:
+        return max(self.tuned, self.frozen)
+
+    def lost(self, policy: str) -> float:
+        """Test accuracy below the better side, a fraction; `Try Freeze or Tune` gets the mean of both."""
+        either = (self.tuned + self.frozen) / 2
+        reached = {Verdict.TUNE: self.tuned, Verdict.FREEZE: self.frozen, Verdict.BOTH: either}
+        fixed = {TUNE: self.tuned, FREEZE: self.frozen, BY_VAL: self.by_val, ORACLE: self.best}
+        return self.best - (fixed[policy] if policy in fixed else reached[self.words[policy]])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loss:
+    """What one policy loses: the mean over datasets of the mean over their splits."""
+
+    policy: str
+    points: float  # percentage points of test accuracy
+    low: float | None  # interval over datasets, within 0 and 100; None: every dataset lost alike
+    high: float | None
+    share: float  # percent of the oracle's accuracy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Regret:
+    """Every policy over every dataset left out."""
+
+    losses: tuple[Loss, ...]  # in the order of POLICIES; empty with fewer than two datasets
+    splits: tuple[Split, ...]
+    left_out: tuple[str, ...]  # datasets without a distance, of which the table says nothing
+
+    @property
+    def datasets(self) -> int:
+        return len({split.dataset for split in self.splits})
+
+    @property
+    def pairs(self) -> int:
+        return sum(split.pairs for split in self.splits)
+
+
+def regret(
+    pairs: Sequence[Pair],
+    val: Mapping[str, float],
+    *,
+    image_edges: tuple[float, float],
+    distance_edges: tuple[float, float],
+    confidence: float,
+) -> Regret:
+    """Of tune-to-freeze pairs; `val` is the val accuracy of each trial id.
+
+    Flagged pairs are no evidence for the policies, yet they are lost or won like any other: no ratio is taken here.
+    """
+    placed = [pair for pair in pairs if pair.distance is not None]
+    names = sorted({pair.dataset for pair in placed})
+    splits: list[Split] = []
+    for name in names if len(names) > 1 else ():
+        others = [pair for pair in placed if pair.dataset != name]
+        table = recommend(others, (), image_edges=image_edges, distance_edges=distance_edges, confidence=confidence)
+        trend = Trend.fit(others, confidence=confidence)
+        splits += [_split(some, val, table, trend) for some in _by_split(placed, name)]
+    return Regret(
+        losses=tuple(_loss(policy, splits, confidence) for policy in POLICIES) if splits else (),
+        splits=tuple(splits),
+        left_out=tuple(sorted({pair.dataset for pair in pairs} - set(names))),
+    )
+
+
+def _by_split(pairs: Sequence[Pair], dataset: str) -> list[list[Pair]]:
+    found: dict[tuple[int, str], list[Pair]] = {}
+    for pair in pairs:
+        if pair.dataset == dataset:
+            found.setdefault((pair.images_per_class, pair.backbone), []).append(pair)
+    return [found[key] for key in sorted(found)]
+
+
+def _split(pairs: Sequence[Pair], val: Mapping[str, float], table: Table, trend: Trend) -> Split:
+    """A split as the table and the trend of other datasets see it."""
+    one = pairs[0]
+    distance = one.distance or 0.0
+    rows, columns = band(distance, table.distance_edges), band(one.images_per_class, table.image_edges)
+    word, expected = table.box(rows, columns).verdict, trend.at(distance, one.images_per_class)
+    smooth = Verdict.BOTH if expected.ratio is None else Verdict.TUNE if expected.ratio > 1 else Verdict.FREEZE
+    empty = word is Verdict.NONE
+    return Split(
+        dataset=one.dataset,
+        images_per_class=one.images_per_class,
+        backbone=one.backbone,
+        pairs=len(pairs),
+        tuned=fmean(pair.numerator for pair in pairs),
+        frozen=fmean(pair.denominator for pair in pairs),
+        by_val=fmean(_preferred(pair, val) for pair in pairs),
+        words={TABLE: published_verdict(rows, columns) if empty else word, TREND: smooth},
+        published=empty,
+        supported=expected.supported,
+    )
+
+
+def _preferred(pair: Pair, val: Mapping[str, float]) -> float:
+    """The test accuracy of the side that is better on val."""
+    tuned, frozen = val[pair.numerator_id], val[pair.denominator_id]
+    if tuned == frozen:
+        return (pair.numerator + pair.denominator) / 2
+    return pair.numerator if tuned > frozen else pair.denominator
+
+
+def _loss(policy: str, splits: Sequence[Split], confidence: float) -> Loss:
+    names = sorted({split.dataset for split in splits})
+    of_dataset = [[split for split in splits if split.dataset == name] for name in names]
+    lost = [100 * fmean(split.lost(policy) for split in some) for some in of_dataset]
+    shares = [fmean(split.lost(policy) / split.best if split.best else 0.0 for split in some) for some in of_dataset]
+    low, high = interval(lost, names, [0] * len(names), confidence=confidence)
+    told = low is not None and high is not None and low < high
+    return Loss(
+        policy=policy,
+        points=fmean(lost),
+        low=max(low, 0.0) if told else None,
+        high=min(high, 100.0) if told else None,
+        share=100 * fmean(shares),
+    )
+
+
+def regret_sheet(found: Regret, *, confidence: float) -> Sheet:
+    """Each policy with what it loses; no number with fewer than two datasets."""
+    return Sheet(
+        title="What the advice is worth: regret on a dataset left out",
+        columns=("policy", "points lost", "low", "high", "percent lost", "says", "datasets", "splits", "pairs"),
+        rows=tuple(_row(loss, found) for loss in found.losses),
+        notes=tuple(_notes(found, confidence)),
+        facts={
+            "splits": [asdict(split) | {"lost": _lost(split)} for split in found.splits],
+            "left_out": found.left_out,
+        },
+    )
+
+
+def headline(found: Regret) -> str:
+    """The regret in one line."""
+    if not found.losses:
+        return "Regret, what the advice is worth on a dataset left out: needs two datasets with a distance."
+    told = [f"{loss.policy} {text(round(loss.points, 2))}" for loss in found.losses if loss.policy != ORACLE]
+    table = found.losses[POLICIES.index(TABLE)]
+    told[0] += "" if table.low is None or table.high is None else f" [{table.low:.2f}, {table.high:.2f}]"
+    counts = f"n = {found.datasets} datasets, {found.pairs} pairs"
+    return f"Regret, points of test accuracy lost on a dataset left out ({counts}): {'; '.join(told)}."
+
+
+def _row(loss: Loss, found: Regret) -> Row:
+    says = [split.words[loss.policy] for split in found.splits if loss.policy in split.words]
+    counts = [f"{says.count(word)} {word}" for word in Verdict if word in says]
+    return {
+        "policy": loss.policy,
+        "points lost": loss.points,
+        "low": loss.low,
+        "high": loss.high,
+        "percent lost": loss.share,
+        "says": ", ".join(counts) or None,
+        "datasets": found.datasets,
+        "splits": len(found.splits),
+        "pairs": found.pairs,
+    }
+
+
+def _notes(found: Regret, confidence: float) -> list[str]:
+    left = [f"Without a distance, so not judged: {', '.join(found.left_out)}."] if found.left_out else []
+    if not found.losses:
+        return ["Needs two datasets with a distance: one to learn from, one to be judged on.", *left]
+    published = sum(split.published for split in found.splits)
+    outside = sum(not split.supported for split in found.splits)
+    return [
+        "Each dataset is left out in turn; table and smooth model are made from the others. Lost is test accuracy below"
+        " the better of tuned and frozen (means over seeds), averaged over a dataset's splits, then over datasets: in"
+        f" points with a {confidence * 100:g} % interval over datasets (none where all lost alike), and in percent of"
+        " the better.",
+        "Try Freeze or Tune counts the mean of both. The smooth model says Tune above a ratio of 1, Freeze below. The"
+        " oracle chooses by the test set, which nobody has; val deciding costs both trainings.",
+        f"The others left the box of {published} of {len(found.splits)} splits without evidence; there the published"
+        f" table spoke. {outside} splits lie outside what the smooth model was fitted on; its word counts all the"
+        " same.",
+        *left,
+    ]
+
+
+def _lost(split: Split) -> dict[str, float]:
+    return {policy: split.lost(policy) for policy in POLICIES}
