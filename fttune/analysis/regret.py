@@ -159,12 +159,12 @@ def _loss(policy: str, splits: Sequence[Split], confidence: float) -> Loss:
 
 
 def regret_sheet(found: Regret, *, confidence: float) -> Sheet:
-    """Each policy with what it loses; no number with fewer than two datasets."""
+    """Each policy with what it loses, the first note in one line; no number with fewer than two datasets."""
     return Sheet(
         title="What the advice is worth: regret on a dataset left out",
         columns=("policy", "points lost", "low", "high", "percent lost", "says", "datasets", "splits", "pairs"),
         rows=tuple(_row(loss, found) for loss in found.losses),
-        notes=tuple(_notes(found, confidence)),
+        notes=(headline(found), *_notes(found, confidence)),
         facts={
             "splits": [asdict(split) | {"lost": _lost(split)} for split in found.splits],
             "left_out": found.left_out,
@@ -201,7 +201,7 @@ def _row(loss: Loss, found: Regret) -> Row:
 def _notes(found: Regret, confidence: float) -> list[str]:
     left = [f"Without a distance, so not judged: {', '.join(found.left_out)}."] if found.left_out else []
     if not found.losses:
-        return ["Needs two datasets with a distance: one to learn from, one to be judged on.", *left]
+        return ["One dataset is there to be judged on, so another must be there to learn from.", *left]
     published = sum(split.published for split in found.splits)
     outside = sum(not split.supported for split in found.splits)
     return [
