@@ -9,6 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from constructed import make_distance, make_pairs_of_runs, make_run
 from fttune.analysis.figures import FIGURES
 from fttune.analysis.report import Report, analyse, notes, summary, write_report
@@ -16,7 +18,7 @@ from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import read_parquet
 
 FILES = {f"fig{n}.{form}" for n in (1, 2, 3) for form in ("png", "svg", "json")}
-FILES |= {"regret.md", "regret.json"}
+FILES |= {f"{name}.{form}" for name in ("regret", "trend") for form in ("md", "json")}
 FILES |= {f"table{n}.{form}" for n in (1, 2, 3) for form in ("md", "json")}
 FILES |= {"table.md", "table.json", "runs.parquet", "distances.parquet", "report.html"}
 
@@ -234,6 +236,28 @@ def test_what_is_left_out_near_chance_on_one_side_alone_is_told() -> None:
     told = notes(make_report(runs, DISTANCES))
     assert "Near chance the ratios tilt to Freeze: 1 pairs count with the tuned side there, 1 are left out" in told
     assert "tilt" not in notes(make_report(grid(), DISTANCES))
+
+
+def test_the_smooth_model_stands_beside_each_box_that_has_pairs(tmp_path: Path) -> None:
+    places = {"a": 0.1, "b": 0.3, "c": 0.5, "d": 0.55}
+    runs = [
+        run
+        for name, distance in places.items()
+        for images in (5, 25)
+        for run in make_pairs_of_runs(name, images, 1 + distance, noise=0)
+    ]
+    write_report(make_report(runs, [make_distance(name, distance) for name, distance in places.items()]), tmp_path)
+    found = json.loads((tmp_path / "trend.json").read_text())
+    assert found == json.loads((tmp_path / "table.json").read_text())["trend"]
+    boxes = [(row["distance"], row["images"], row["at images"]) for row in found["rows"]]
+    assert boxes == [(band, size, pytest.approx(n)) for band in "LMH" for size, n in (("L", 5), ("M", 25))]
+    for row in found["rows"]:
+        assert row["smooth"] == pytest.approx(row["table"], rel=0.02) == pytest.approx(1 + row["at distance"], rel=0.02)
+        assert row["new low"] < row["low"] < row["smooth"] < row["high"] < row["new high"]
+        assert row["outside"] is None
+    assert found["slopes"]["distance"]["value"] == pytest.approx(0.78, abs=0.05)
+    assert found["slopes"]["log images per class"]["value"] == pytest.approx(0, abs=1e-9)
+    assert "24 pairs of 4 datasets" in found["notes"][0]
 
 
 def test_the_regret_stands_at_the_top(tmp_path: Path) -> None:

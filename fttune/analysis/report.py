@@ -16,6 +16,8 @@ from fttune.analysis.recommend import Box, Table, markdown, recommend
 from fttune.analysis.regret import Regret, headline, regret, regret_sheet
 from fttune.analysis.select import select
 from fttune.analysis.tables import TABLES
+from fttune.analysis.trend import Trend
+from fttune.analysis.trend_sheet import trend_sheet
 from fttune.files import replacing, writing
 from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import write_parquet
@@ -33,6 +35,7 @@ class Report:
     pairing: Pairing  # tuned against frozen, one new layer: what the table and Fig. 2 rest on
     copying: tuple[DepthPairing, ...]  # few new layers against more, within a mode: what Fig. 1 rests on
     table: Table
+    trend: Trend  # the smooth model beside the table
     regret: Regret  # what the table's advice loses on a dataset that it has not seen
     missing: tuple[str, ...] = ()  # a line for each cell and seed that was asked for and has no finished run
 
@@ -49,6 +52,7 @@ class Report:
             "confidence": self.table.confidence,
             "tested": self.table.tested,
             "boxes": [_box(box) for box in self.table.boxes],
+            "trend": trend_sheet(self.trend, self.table).document,
             "unplaced": self.table.unplaced,
             "straddling": self.table.straddling,
             "unplaced_pairs": [_pair(pair) for pair in self.pairing.pairs if pair.distance is None],
@@ -114,6 +118,7 @@ def analyse(
         pairing=pairing,
         copying=tuple(compare_depths(results, known)),
         table=table,
+        trend=Trend.fit(pairing.pairs, confidence=confidence),
         regret=regret(
             pairing.pairs,
             {result.trial_id: result.val for result in results},

@@ -9,6 +9,8 @@ from fttune.analysis.published import published_verdict, tables
 from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band
 from fttune.analysis.regret import Regret, regret_sheet
 from fttune.analysis.sheet import Measure, Row, Sheet, Value
+from fttune.analysis.trend import Trend
+from fttune.analysis.trend_sheet import trend_sheet
 from fttune.record import DistanceRecord, RunRecord
 
 # The paper's name for each of its datasets; both cuts of the birds are held against its one.
@@ -42,6 +44,9 @@ class Findings(Protocol):
 
     @property
     def table(self) -> Table: ...
+
+    @property
+    def trend(self) -> Trend: ...
 
     @property
     def regret(self) -> Regret: ...
@@ -119,6 +124,7 @@ TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "table1": lambda report: _with_runs(datasets_sheet(report.records), report),
     "table2": lambda report: distances_sheet(report.distances, report.table.distance_edges),
     "table3": lambda report: _with_runs(verdicts_sheet(report.table), report),
+    "trend": lambda report: trend_sheet(report.trend, report.table),
 }
 
 
