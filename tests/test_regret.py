@@ -20,10 +20,9 @@ from fttune.analysis.regret import (
     Loss,
     Regret,
     Split,
-    headline,
     regret,
-    regret_sheet,
 )
+from fttune.analysis.regret_sheet import headline, regret_sheet
 
 EDGES = {"image_edges": (21.0, 100.0), "distance_edges": (0.2, 0.4)}
 

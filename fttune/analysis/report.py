@@ -13,7 +13,8 @@ from fttune.analysis.page import render_page
 from fttune.analysis.published import published_verdict
 from fttune.analysis.ratios import DepthPairing, Pair, Pairing, compare_depths, distances_of, tune_to_freeze
 from fttune.analysis.recommend import Box, Table, markdown, recommend
-from fttune.analysis.regret import Regret, headline, regret, regret_sheet
+from fttune.analysis.regret import Regret, regret
+from fttune.analysis.regret_sheet import headline, regret_sheet
 from fttune.analysis.select import select
 from fttune.analysis.tables import TABLES
 from fttune.analysis.trend import Trend

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from fttune.analysis.agreement import Agreement, Values, agreements
 from fttune.analysis.published import published_verdict, tables
 from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band
-from fttune.analysis.regret import Regret, regret_sheet
+from fttune.analysis.regret import Regret
+from fttune.analysis.regret_sheet import regret_sheet
 from fttune.analysis.sheet import Measure, Row, Sheet, Value
 from fttune.analysis.trend import Trend
 from fttune.analysis.trend_sheet import trend_sheet
