@@ -1,6 +1,6 @@
 """How often the intervals of the table and of the smooth model cover a known truth, and how often verdicts err.
 
-    uv run python benchmarks/coverage.py            # some minutes; --repeats 100 for a look
+    uv run python benchmarks/coverage.py            # some minutes; --repeats 100 for a look, --part for one part
 
 Simulated log-ratios: each dataset deviates from the truth once, each of its seeds and splits once more. `plain` is the
 percentile bootstrap over datasets and then seeds, uncorrected, which was used before.
@@ -15,9 +15,11 @@ import numpy as np
 
 from fttune.analysis.bootstrap import interval
 from fttune.analysis.ratios import Pair
-from fttune.analysis.recommend import Verdict, verdict
+from fttune.analysis.recommend import DISTANCE_EDGES, IMAGE_EDGES, Verdict, verdict
+from fttune.analysis.regret import POLICIES, Loss, regret
 from fttune.analysis.significance import significance
 from fttune.analysis.trend import Trend
+from fttune.trial import seed_from
 
 DATASETS, SEEDS = (2, 3, 6, 12, 24), (1, 3)
 COUNTS = (1, 5, 10, 25, 50, 100, 300)  # images per class that a simulated dataset may have
@@ -114,6 +116,11 @@ def covers(low: float | None, high: float | None, truth: float = 0.0) -> bool:
     return low is not None and high is not None and low <= truth <= high
 
 
+def stream(*parts: object) -> np.random.Generator:
+    """Each rate has draws of its own, so that they do not share their luck."""
+    return np.random.default_rng(seed_from("coverage", *parts))
+
+
 def table_intervals(repeats: int) -> None:
     """Coverage in each world; without any difference an interval that misses is a false verdict."""
     print(f"\nTable: 95 % intervals that cover, n = {repeats}. A miss at a truth of 1 is a false Tune or Freeze.")
@@ -121,7 +128,7 @@ def table_intervals(repeats: int) -> None:
         for datasets in DATASETS:
             told = []
             for seeds in SEEDS:
-                rng = np.random.default_rng(0)
+                rng = stream("table", world.name, datasets, seeds)
                 boxes = [pairs_of(world, datasets, seeds, rng) for _ in range(repeats)]
                 now = share([covers(*limits(box)) for box in boxes])
                 before = share([covers(*plain(box, rng)) for box in boxes])
@@ -137,7 +144,7 @@ def verdicts(repeats: int) -> None:
     for datasets in (3, 6, 12):
         told = []
         for ratio in (0.8, 0.9, 1.0, 1.1, 1.25):
-            rng = np.random.default_rng(0)
+            rng = stream("verdicts", datasets, ratio)
             boxes = [limits(pairs_of(WORLDS[0], datasets, 3, rng, math.log(ratio))) for _ in range(repeats)]
             words = [verdict(ratio, *(None if end is None else math.exp(end) for end in ends)) for ends in boxes]
             rates = [np.mean([word is some for word in words]) for some in (Verdict.FREEZE, Verdict.BOTH, Verdict.TUNE)]
@@ -152,7 +159,7 @@ def trend_intervals(repeats: int) -> None:
         for datasets in DATASETS:
             told = []
             for seeds in SEEDS:
-                rng = np.random.default_rng(0)
+                rng = stream("trend", world.name, datasets, seeds)
                 mean, new, supported = [], [], []
                 for _ in range(repeats):
                     found = Trend.fit(sloped_pairs(world, datasets, seeds, rng)).at(0.3, 20)
@@ -165,14 +172,39 @@ def trend_intervals(repeats: int) -> None:
             print(f"  {world.name}: {datasets:2} datasets: {', '.join(told)}", flush=True)
 
 
+def regret_intervals(repeats: int) -> None:
+    """Coverage of the mean over all simulations: what a policy loses on average with so many datasets."""
+    print(f"\nRegret in the first world, two seeds: 95 % intervals that cover the mean regret, n = {repeats}.")
+    for datasets in DATASETS[1:-1]:
+        rng = stream("regret", datasets)
+        losses = [judged(sloped_pairs(WORLDS[0], datasets, 2, rng)) for _ in range(repeats)]
+        told = []
+        for place, policy in enumerate(POLICIES[:4]):
+            here = [loss[place] for loss in losses]
+            truth = float(np.mean([loss.points for loss in here]))
+            told.append(
+                f"{policy} {share([covers(loss.low, loss.high, truth) for loss in here])} of {truth:.2f} points"
+            )
+        print(f"  {datasets:2} datasets: {', '.join(told)}", flush=True)
+
+
+def judged(pairs: Sequence[Pair]) -> Sequence[Loss]:
+    bands = {"image_edges": IMAGE_EDGES, "distance_edges": DISTANCE_EDGES}
+    return regret(pairs, {"": 0.5}, **bands, confidence=0.95).losses
+
+
+PARTS = {"table": table_intervals, "verdicts": verdicts, "trend": trend_intervals, "regret": regret_intervals}
+
+
 def main() -> None:
-    """Print all three."""
+    """Print all parts, or the one asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--repeats", type=int, default=1000, help="simulated boxes behind each rate")
-    repeats = parser.parse_args().repeats
-    table_intervals(repeats)
-    verdicts(repeats)
-    trend_intervals(repeats)
+    parser.add_argument("--repeats", type=int, default=1000, help="simulations behind each rate")
+    parser.add_argument("--part", choices=PARTS, help="one part alone")
+    asked = parser.parse_args()
+    for name, part in PARTS.items():
+        if asked.part in (None, name):
+            part(asked.repeats)
 
 
 if __name__ == "__main__":
