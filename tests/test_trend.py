@@ -100,14 +100,15 @@ def test_outside_of_what_was_measured_it_says_so() -> None:
     trend = Trend.fit(noisy(7, np.random.default_rng(0)))
     assert trend.at(0.3, 20).supported
     assert trend.at(0.3, 20).why == ""
-    far, many = trend.at(0.9, 20), trend.at(0.3, 5000)
+    near, far, many = trend.at(0.3, 20), trend.at(0.9, 20), trend.at(0.3, 5000)
     assert (far.supported, many.supported) == (False, False)
     assert far.why.startswith("distance 0.900 is outside the measured 0.")
     assert many.why == "5000 images per class are outside the measured 1 to 100"
-    assert far.ratio is not None
+    assert near.low is not None
+    assert near.high is not None
     assert far.low is not None
     assert far.high is not None
-    assert trend.at(0.3, 20).high / trend.at(0.3, 20).low < far.high / far.low  # type: ignore[operator]
+    assert near.high / near.low < far.high / far.low
 
 
 def test_a_corner_between_measured_places_is_outside_too() -> None:

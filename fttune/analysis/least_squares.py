@@ -11,7 +11,7 @@ import numpy as np
 _WHOLE = 1e-8  # what a direction keeps of its residual when one cluster alone determines it
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
     """A linear combination of the coefficients."""
 
@@ -73,7 +73,7 @@ class LeastSquares:
 
 def _held(terms: np.ndarray, inverse: np.ndarray) -> np.ndarray:
     """What share of its own residuals a cluster determines, by direction, rising; float64 [T] within 0 and 1."""
-    triangle = np.linalg.qr(terms, mode="r")
+    _, triangle = np.linalg.qr(terms)
     return np.linalg.eigvalsh(triangle @ inverse @ triangle.T)
 
 

@@ -145,11 +145,12 @@ def _loss(policy: str, splits: Sequence[Split], confidence: float) -> Loss:
     lost = [100 * fmean(split.lost(policy) for split in some) for some in of_dataset]
     shares = [fmean(split.lost(policy) / split.best if split.best else 0.0 for split in some) for some in of_dataset]
     low, high = interval(lost, names, [0] * len(names), confidence=confidence)
-    told = low is not None and high is not None and low < high
+    if low is None or high is None or low == high:
+        low = high = None
     return Loss(
         policy=policy,
         points=fmean(lost),
-        low=max(low, 0.0) if told else None,
-        high=min(high, 100.0) if told else None,
+        low=None if low is None else max(low, 0.0),
+        high=None if high is None else min(high, 100.0),
         share=100 * fmean(shares),
     )
