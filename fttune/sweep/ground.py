@@ -203,7 +203,7 @@ def _ground(
     known = {name: backbones.find(name) for name in sweep.grid.backbones}
     _check_fit(sweep, known)
     for row in known.values():
-        sweep.grid.layer_specs(row.depth)
+        sweep.grid.asked(row.depth)
     networks = {name: BackboneFacts(depth=row.depth, weights_digest=weights(name)) for name, row in known.items()}
     entries = sweep.grid.datasets
     sets = {name: _dataset_facts(row, entries[name], data(name, row)) for name, row in rows.items()}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,12 +14,14 @@ from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
 from fttune.training import checkpoint
 from fttune.training.bench import Bench, network
+from fttune.training.convex import solve
 from fttune.training.device import device_name, give_back, keep_to, own_generators, peak_memory, pick_device
 from fttune.training.keeper import Keeper, never
-from fttune.training.loop import Fit, Scores, fit, score
+from fttune.training.loop import Fit, Scores, fit_legs, score
 from fttune.training.probe import measure_once
 from fttune.training.together import Seat, fit_together, fits
 from fttune.trial import Trial
+from fttune.ways import is_convex
 
 Report = Callable[[Trial, CurvePoint], None]
 
@@ -59,26 +62,36 @@ def _alone(
 ) -> RunRecord:
     watch, keeper = _Watch(), _keeper(trial, runtime, stopped)
     with own_generators(trial.seed_for("order")):
-        bench = Bench.set_up(trial, runtime, depths)
+        convex = is_convex(trial.cell.way)  # which reads the frozen part's output whether it is worth keeping or not
+        bench = Bench.set_up(trial, runtime, sorted({*depths, *trial.depths}) if convex else depths)
         watch.lap("data")
-        train, val = bench.train(), bench.val()
+        first = bench.leg(0)
         watch.lap("feature")
-        end = fit(
-            bench.student,
-            train,
-            val,
-            trial.hparams,
-            seed=trial.seed_for("order"),
-            report=lambda point: report(trial, point),
-            keeper=keeper,
-        )
+        if convex:
+            solution = solve(first, stopped)
+            end, leg, measured = solution.fit, first, {"convex_c": solution.strength}
+        else:
+            end, leg = fit_legs(
+                bench.route(first),
+                trial.hparams,
+                seed=trial.seed_for("order"),
+                report=lambda point: report(trial, point),
+                keeper=keeper,
+            )
+            measured = {"best_step": end.best_step, "images_per_second": _speed(end, trial, bench)}
         watch.lap("fit")
+        bench = replace(bench, student=leg.student)
         test = bench.test()
         watch.lap("feature")
-        scored = score(bench.student, test), score(bench.student, train)
+        scored = score(leg.student, test), score(leg.student, leg.train)
         watch.lap("eval")
     keeper.drop()
-    return _record(trial, bench, end, scored, watch, together=1)
+    return _record(trial, bench, end, scored, watch, together=1, **measured)
+
+
+def _speed(end: Fit, trial: Trial, bench: Bench) -> float:
+    """Training images a second."""
+    return end.steps * min(trial.hparams.batch_size, len(bench.split.train)) / end.train_seconds
 
 
 def _keeper(trial: Trial, runtime: Runtime, stopped: Callable[[], bool]) -> Keeper:
@@ -127,15 +140,31 @@ def _together(bundle: Bundle, runtime: Runtime, report: Report, stopped: Callabl
     watch.lap("eval")
     places = [(seeds.index(trial.seed), settings.index(trial.hparams)) for trial in bundle.trials]
     return [
-        _record(trial, benches[s], end.ends[s][r], (tested[s][r], trained[s][r]), watch, together=len(places))
+        _record(
+            trial,
+            benches[s],
+            end.ends[s][r],
+            (tested[s][r], trained[s][r]),
+            watch,
+            together=len(places),
+            best_step=end.ends[s][r].best_step,
+            images_per_second=_speed(end.ends[s][r], trial, benches[s]),
+        )
         for trial, (s, r) in zip(bundle.trials, places, strict=True)
     ]
 
 
 def _record(
-    trial: Trial, bench: Bench, end: Fit, scored: tuple[Scores, Scores], watch: "_Watch", *, together: int
+    trial: Trial,
+    bench: Bench,
+    end: Fit,
+    scored: tuple[Scores, Scores],
+    watch: "_Watch",
+    *,
+    together: int,
+    **measured: float,
 ) -> RunRecord:
-    """`scored` on test and on train; what was spent on all is shared out equally."""
+    """`scored` on test and on train; what was spent on all is shared out equally. `measured` goes in as it is."""
     test, train = scored
     labels, split = bench.store.labels, bench.split
     return RunRecord.of(
@@ -154,16 +183,15 @@ def _record(
         test_accuracy=test.accuracy,
         test_mean_class_accuracy=test.mean_class_accuracy,
         train_accuracy=train.accuracy,
-        best_step=end.best_step,
         seconds=watch.total() / together + end.seconds_before,
         data_seconds=watch.laps["data"] / together,
-        feature_seconds=watch.laps["feature"] / together,
+        feature_seconds=watch.laps["feature"] / together + end.feature_seconds,
         train_seconds=end.train_seconds,
         eval_seconds=end.eval_seconds + watch.laps["eval"] / together,
-        images_per_second=end.steps * min(trial.hparams.batch_size, len(split.train)) / end.train_seconds,
         together=together,
         peak_memory_mb=peak_memory(bench.device),
         device=device_name(bench.device),
+        **measured,
     )
 
 
