@@ -25,7 +25,7 @@ from fttune.plan import BackboneFacts, DatasetFacts, Facts, cost, expand
 from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
 from fttune.training.bench import Bench
-from fttune.training.convex import STRENGTHS, regression, scaled, training_set
+from fttune.training.convex import STRENGTHS, Regression, scaled, training_set
 from fttune.training.inputs import Labelled
 from fttune.training.loop import fit_legs
 from fttune.training.run import run_bundle
@@ -306,7 +306,7 @@ def test_a_probe_is_scikit_learn_on_the_features(store: ImageStore, runtime: Run
     (val, truth), (test, answers) = (shown(bench.val()), shown(bench.test()))
     inputs, mean, scale = scaled(features)
     val, test = (val - mean) / scale, (test - mean) / scale
-    machines = [LogisticRegression(C=c, max_iter=20_000, tol=1e-5).fit(inputs, labels) for c in STRENGTHS]
+    machines = [LogisticRegression(C=c, max_iter=20_000, tol=1e-8).fit(inputs, labels) for c in STRENGTHS]
     accuracies = [machine.score(val, truth) for machine in machines]
     chosen = next(m for m, strength in zip(machines, STRENGTHS, strict=True) if strength == record["convex_c"])
     assert record["val_accuracy"] == pytest.approx(max(accuracies))
@@ -321,15 +321,15 @@ def test_a_probe_is_scikit_learn_on_the_features(store: ImageStore, runtime: Run
 def test_what_a_probe_solves_is_blind_to_place_and_size_of_the_features(classes: int) -> None:
     labels = np.arange(60) % classes
     features = np.random.default_rng(0).normal(size=(60, 4)) + labels[:, None]
-    machine = LogisticRegression(C=1.0, max_iter=20_000, tol=1e-5).fit(scaled(features)[0], labels)
+    machine = LogisticRegression(C=1.0, max_iter=20_000, tol=1e-8).fit(scaled(features)[0], labels)
     assert np.square(scaled(features)[0]).sum(1).mean() == pytest.approx(1)
     for factor, moved in ((1.0, 0.0), (50.0, 700.0)):
         there = features * factor + moved
-        weight, bias = regression(there, labels, 1.0)
+        weight, bias = Regression(there, labels).at(1.0)
         assert (weight.shape, bias.shape) == ((classes, 4), (classes,))
         likely = np.exp(there @ weight.T + bias)
         likely /= likely.sum(1, keepdims=True)
-        np.testing.assert_allclose(likely, machine.predict_proba(scaled(features)[0]), atol=1e-4)
+        np.testing.assert_allclose(likely, machine.predict_proba(scaled(features)[0]), atol=1e-5)
 
 
 def test_a_probe_stops_when_asked(store: ImageStore, runtime: Runtime) -> None:

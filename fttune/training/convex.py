@@ -20,8 +20,8 @@ from fttune.training.together import leaves
 
 # Inverse strengths of the L2 penalty, as scikit-learn counts them, for features as `scaled`; the strongest penalty
 # first, which ties on val go to.
-STRENGTHS = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e4)
-_ITERATIONS, _TOLERANCE = 20_000, 1e-5  # of L-BFGS at most; largest slope of the mean loss that it stops at
+STRENGTHS = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3)
+_ITERATIONS, _TOLERANCE = 20_000, 1e-8  # of L-BFGS at most; largest slope of the mean loss that it stops at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,13 +38,13 @@ def solve(leg: Leg, stopped: Callable[[], bool] = never) -> Solution:
     Raises FttuneError where L-BFGS does not converge, StoppedError soon after `stopped`.
     """
     clock, best = Clock(), Best()
-    features, labels = training_set(leg)
+    regression = Regression(*training_set(leg))
     last = leaves(leg.student)[-1]
     assert isinstance(last, nn.Linear)  # the contract of a backbone's last stage
     for number, strength in enumerate(STRENGTHS):
         if stopped():
             raise StoppedError("the solver was asked to stop")
-        weight, bias = regression(features, labels, strength)
+        weight, bias = regression.at(strength)
         with torch.no_grad():
             last.weight.copy_(torch.from_numpy(weight))
             last.bias.copy_(torch.from_numpy(bias))
@@ -68,33 +68,43 @@ def training_set(leg: Leg) -> tuple[np.ndarray, np.ndarray]:
     return shown.double().cpu().numpy(), np.tile(leg.train.labels.cpu().numpy(), views)
 
 
-def regression(features: np.ndarray, labels: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [C, D] and biases [C] of multinomial logistic regression, for features [N, D] as they are.
+class Regression:
+    """Multinomial logistic regression on features [N, D] of classes [N], at one strength after another.
 
-    It is solved on `scaled` features, so that a strength means the same on every backbone; biases have no penalty.
-    UsageError without scikit-learn.
+    It is solved on `scaled` features, so that a strength means the same on every backbone, in coordinates of the space
+    that they span, which changes neither solution nor penalty; biases have no penalty. Each solution starts at the one
+    before. UsageError without scikit-learn.
     """
-    try:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-    except ModuleNotFoundError:
-        raise UsageError("the convex probe needs scikit-learn, which is not installed here") from None
-    inputs, mean, scale = scaled(features)
-    machine = LogisticRegression(C=strength, max_iter=_ITERATIONS, tol=_TOLERANCE)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
+
+    def __init__(self, features: np.ndarray, labels: np.ndarray) -> None:
         try:
-            machine.fit(inputs, labels)
-        except ConvergenceWarning:
-            raise FttuneError(
-                f"the convex probe did not converge in {_ITERATIONS:,} iterations at C = {strength:g}"
-            ) from None
-    weight = np.asarray(machine.coef_) / scale
-    bias = np.asarray(machine.intercept_) - weight @ mean
-    # Of two classes scikit-learn gives one margin, the second class's over the first's.
-    return (
-        (weight, bias) if len(weight) > 1 else (np.stack([0 * weight[0], weight[0]]), np.stack([0 * bias[0], bias[0]]))
-    )
+            from sklearn.linear_model import LogisticRegression
+        except ModuleNotFoundError:
+            raise UsageError("the convex probe needs scikit-learn, which is not installed here") from None
+        inputs, self._mean, self._scale = scaled(features)
+        outer, sizes, self._basis = np.linalg.svd(inputs, full_matrices=False)
+        self._inputs, self._labels = outer * sizes, labels
+        self._machine = LogisticRegression(max_iter=_ITERATIONS, tol=_TOLERANCE, warm_start=True)
+
+    def at(self, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        """Weights [C, D] and biases [C] for the features as they came; FttuneError where L-BFGS does not converge."""
+        from sklearn.exceptions import ConvergenceWarning
+
+        self._machine.C = strength
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            try:
+                self._machine.fit(self._inputs, self._labels)
+            except ConvergenceWarning:
+                raise FttuneError(
+                    f"the convex probe did not converge in {_ITERATIONS:,} iterations at C = {strength:g}"
+                ) from None
+        weight = np.asarray(self._machine.coef_) @ self._basis / self._scale
+        bias = np.asarray(self._machine.intercept_) - weight @ self._mean
+        if len(weight) > 1:
+            return weight, bias
+        # Of two classes scikit-learn gives one margin, the second class's over the first's.
+        return np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
 
 
 def scaled(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
