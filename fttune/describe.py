@@ -15,8 +15,8 @@ from fttune.data import catalog as datasets
 from fttune.data.catalog import locate
 from fttune.data.dataset import Dataset, left_out
 from fttune.data.store import ImageStore
-from fttune.distance.job import DistanceJob
-from fttune.distance.metrics import METRICS
+from fttune.distance.job import OWN, DistanceJob
+from fttune.distance.metrics import METRICS, SCORES
 from fttune.distance.sample import Sample
 from fttune.errors import DataError, FttuneError
 from fttune.files import place
@@ -98,7 +98,10 @@ class Measurement:
 
 
 def measured(asked: Measurement, metric: str) -> Row:
-    """The distances of a target, one row for each metric, and what they rest on; `all` leaves out what needs images."""
+    """The distances and scores of a target, one row for each metric, and what they rest on.
+
+    `all` is every one of them, but for those that need the source's images where these are not named.
+    """
     row, size = backbones.find(asked.backbone), asked.image_size or IMAGE_SIZE
     row.check_size("--image-size", size)
     names = list(METRICS) if metric == "all" else [metric]
@@ -106,7 +109,7 @@ def measured(asked: Measurement, metric: str) -> Row:
         METRICS[metric].check_source(images=asked.source is not None)
     runtime = Runtime(store=place("store"), cache=place("features"))
     source = _sample(asked.source, asked, size, runtime) if asked.source else source_mean(asked.backbone, size, "crop")
-    if source is None:
+    if source is None and not {*names} <= {*SCORES}:
         sizes = ", ".join(map(str, available(asked.backbone))) or "none"
         raise DataError(
             f"no source mean of {row.name} is shipped at {size} px (sizes shipped: {sizes}); "
@@ -118,7 +121,7 @@ def measured(asked: Measurement, metric: str) -> Row:
     return {
         "target": sample.dataset,
         "backbone": asked.backbone,
-        "source": source.dataset if isinstance(source, Sample) else source.source,
+        "source": source.dataset if isinstance(source, Sample) else source.source if source else OWN,
         "image size": size,
         "data digest": sample.data_digest,
         "weights digest": sample.weights_digest,
@@ -138,7 +141,8 @@ def _told(row: Row) -> str:
     band = f", {row['band']}" if row["band"] else ""
     chance = f", chance {row['chance']}" if row["chance"] else ""
     numbers = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{band}{chance}"
-    return f"{numbers}; n = {row['images']:,} and {row['source images']:,}, {row['interval']}; {row['note']}"
+    count = f"n = {row['images']:,}" + (f" and {row['source images']:,}" if row["source images"] else "")
+    return f"{numbers}; {count}, {row['interval']}; {row['note']}"
 
 
 def _measured(job: DistanceJob, runtime: Runtime) -> Row:

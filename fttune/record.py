@@ -123,8 +123,8 @@ class DistanceRecord:
 
     dataset: str
     backbone: str
-    source: str  # whose images the target is held against
-    metric: str  # cosine, mmd, svm, cnn
+    source: str  # whose images the target is held against; `own labels` of a score
+    metric: str  # cosine, mmd, svm, cnn; logme, hscore, which are scores: larger is more transferable
     image_size: int  # pixels, that the backbone is shown; the distance depends on it
     resize: str
     value: float

@@ -90,7 +90,7 @@ DOORS = {
     "optuna": {"fttune/sweep/search.py"},
     "safetensors": {"fttune/backbones/tensors.py"},
     "datasets": {"fttune/data/huggingface.py"},  # an extra
-    "sklearn": {"fttune/distance/linear_svm.py", "fttune/training/convex.py"},
+    "sklearn": {"fttune/distance/linear_svm.py", "fttune/distance/scores.py", "fttune/training/convex.py"},
     "timm": {"fttune/backbones/chain.py"},  # an extra
 }
 # What a bare machine does without: each is imported when the one thing that needs it is asked for.
@@ -100,6 +100,7 @@ BARE_DOORS = {
     "fttune/data/huggingface.py": {"datasets"},
     "fttune/data/imagenet.py": {"scipy"},  # the devkit's class table is a MATLAB file
     "fttune/distance/linear_svm.py": {"sklearn"},
+    "fttune/distance/scores.py": {"sklearn"},
     "fttune/training/convex.py": {"sklearn"},
 }
 

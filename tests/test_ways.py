@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from fttune.analysis.compare import compare
+from fttune.analysis.modes import modes_sheet
 from fttune.analysis.select import select
 from fttune.backbones import catalog as backbones
 from fttune.bundle import Bundle, bundle
@@ -413,3 +414,21 @@ def test_a_probe_is_held_against_the_best_of_any_number_of_settings_and_marked()
     assert "no steps, but solved to the end, its regularisation chosen on val: probe" in found.notes
     (_, unequal) = compare([*runs, finished("lpft", 0.5, lr=0.1)], by="mode", confidence=0.95).levels
     assert unequal.pairs == 0, "one setting against two is not fair"
+
+
+def test_the_report_holds_every_mode_against_freeze() -> None:
+    runs = [
+        replace(finished(mode, accuracy, seed=seed, images_per_class=images), seconds=float(seconds), best_step=best)
+        for mode, accuracy, seconds, best in (
+            ("freeze", 0.5, 2, 20), ("tune", 0.6, 9, 20), ("lpft", 0.7, 6, 20), ("probe", 0.55, 1, None)
+        )
+        for seed in (0, 1)
+        for images in (5, 20)
+    ]  # fmt: skip
+    rows = modes_sheet(runs, 0.95).rows
+    assert [(row["images per class"], row["mode"], row["against"], row["pairs"], row["steps"]) for row in rows[:4]] == [
+        (5, "freeze", None, None, "20"), (5, "tune", "freeze", 2, "20"), (5, "lpft", "freeze", 2, "20"),
+        (5, "probe", "freeze", 2, "none"),
+    ]  # fmt: skip
+    assert [row["difference"] for row in rows[5:]] == pytest.approx([0.1, 0.2, 0.05])
+    assert [row["seconds a run"] for row in rows[4:]] == [2, 9, 6, 1]

@@ -15,6 +15,7 @@ from fttune.data.given import given
 from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_digest
 from fttune.distance.job import DistanceJob
+from fttune.distance.metrics import SCORES
 from fttune.distance.sample import Sample
 from fttune.errors import AbsentDataError, ConfigError, WeightsError, unknown
 from fttune.files import place, writing
@@ -68,16 +69,15 @@ class Ground:
         jobs, missing = [], []
         for backbone in self.sweep.grid.backbones:
             source = self._source(backbone)
-            if source is None:
+            if source is None and not {*self.sweep.distance.metrics} <= {*SCORES}:
                 missing.append(self._no_source(backbone))
-                continue
             wanted = [
                 DistanceJob(sample=self._sample(name, facts, backbone), source=source, metric=metric)
                 for name, facts in self.facts.datasets.items()
                 for metric in self.sweep.distance.metrics
             ]
             jobs += [job for job in wanted if job.possible]
-            if impossible := sorted({job.metric for job in wanted if not job.possible}):
+            if source and (impossible := sorted({job.metric for job in wanted if not job.possible})):
                 missing.append(
                     f"not measured for {backbone}: {', '.join(impossible)}; distance.source names the images"
                 )
