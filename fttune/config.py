@@ -114,6 +114,14 @@ class Grid(Part):
                 raise ValueError(f"modes: {mode} solves for the classifier alone, so random_top must hold 1")
         return self
 
+    @property
+    def remarks(self) -> list[str]:
+        """A line for each mode that is left out where more layers are new than it can do with."""
+        more = ", ".join(str(random) for random in self.random_top if random > 1)
+        return [
+            f"grid.modes: {mode} is left out for random_top {more}" for mode in self.modes if more and is_convex(mode)
+        ]
+
     def asked(self, depth: int) -> list[tuple[LayerSpec, str]]:
         """The specs this grid asks of a network with `depth` layers, and the way each is trained.
 

@@ -27,14 +27,18 @@ from fttune.secrets import masked
 from fttune.sweep.ground import decode
 from fttune.terminal import Decoding, Row, say
 from fttune.trial import stored_size
+from fttune.ways import check_fit, is_convex, phases
 
 _DISTANCE_BANDS = ((0.2, "low"), (0.4, "medium"))  # the paper's, section 4
 
 
-def spec_rows(backbone: str, text: str, image_size: int | None, classes: int, scale: float) -> list[Row]:
-    """One row for each layer: what it is, what it gives, and what the spec does with it."""
+def spec_rows(
+    backbone: str, text: str, image_size: int | None, classes: int, scale: float, way: str | None = None
+) -> list[Row]:
+    """One row for each layer: what it is, what it gives, and what the spec does with it, in the way it is trained."""
     row = backbones.find(backbone)
     spec = LayerSpec.parse(text, depth=row.depth)
+    begun = {} if way is None else _begun(spec, way)
     from fttune.backbones.staged import output_shapes, replace_classifier
 
     size = image_size or row.image_size
@@ -51,9 +55,24 @@ def spec_rows(backbone: str, text: str, image_size: int | None, classes: int, sc
             "parameters": sum(p.numel() for p in stage.parameters()),
             "is": spec.kind_of(layer),
             "rate": rates[spec.kind_of(layer)],
+            **({} if way is None else {"learns after": begun.get(layer)}),
         }
         for layer, (name, shape, stage) in enumerate(zip(row.layers, shapes, net, strict=True), start=1)
     ]
+
+
+def _begun(spec: LayerSpec, way: str) -> dict[int, str]:
+    """After which share of the steps each layer begins to learn; a layer that never does has none."""
+    check_fit(way, spec)
+    if is_convex(way):
+        return {spec.depth: "no steps: solved"}
+    begun: dict[int, str] = {}
+    done = 0
+    for phase in phases(way, spec, 100):
+        for layer in range(phase.spec.frozen + 1, spec.depth + 1):
+            begun.setdefault(layer, f"{done} %")
+        done += phase.steps
+    return begun
 
 
 def dataset_rows() -> list[Row]:

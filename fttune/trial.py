@@ -8,7 +8,7 @@ from typing import Literal
 
 from fttune.errors import ConfigError, unknown
 from fttune.layers import LayerSpec
-from fttune.ways import PLAIN, Phase, find, phases
+from fttune.ways import PLAIN, Phase, check_fit, phases
 
 Views = str  # center, flip, crop, or fixed-K such as fixed-8
 Resize = Literal["crop", "warp"]
@@ -35,7 +35,7 @@ class Cell:
     way: str = PLAIN  # how the spec is trained: a name of `fttune.ways`
 
     def __post_init__(self) -> None:
-        find(self.way)
+        check_fit(self.way, self.spec)
 
     @property
     def mode(self) -> str:

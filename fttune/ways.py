@@ -98,6 +98,12 @@ def find(name: str) -> Way:
     return _read(name)[0]
 
 
+def check_fit(name: str, spec: LayerSpec) -> None:
+    """ConfigError for a way that is none, or that solves for a classifier where more than that is trained."""
+    if find(name).convex and (spec.tuned or spec.random > 1):
+        raise ConfigError(f"{name} solves for the classifier alone, so all below it must be frozen, but got {spec}")
+
+
 def is_convex(name: str) -> bool:
     """Whether a way takes no steps; a way that only another version of fttune knows is taken to."""
     row = WAYS.get(name.partition("-")[0])

@@ -20,6 +20,7 @@ from fttune.bundle import Bundle, bundle
 from fttune.config import load_sweep
 from fttune.data import catalog as datasets
 from fttune.data.store import ImageStore, build
+from fttune.describe import spec_rows
 from fttune.errors import ConfigError, StoppedError
 from fttune.layers import LayerSpec
 from fttune.plan import BackboneFacts, DatasetFacts, Facts, cost, expand
@@ -160,7 +161,9 @@ def test_the_ids_of_trials_from_before_there_were_ways_stand() -> None:
     assert [make_trial(spec).id for spec in (TUNED, FROZEN, "F(1)T(2-3)R(4)")] == [
         "198a4638423cc1f4", "2ae8a5ba4956e92d", "0c1faaf89d18f878"
     ]  # fmt: skip
-    assert len({make_trial(way=way).id for way in (*WAYS, "lpft-25")}) == len(WAYS) + 1
+    ways = [way for way in (*WAYS, "lpft-25") if way != "probe"]
+    assert len({make_trial(way=way).id for way in ways}) == len(ways)
+    assert make_trial(FROZEN, way="probe").id != make_trial(FROZEN).id
     assert make_trial(way="lpft").name == "digits/5 T(1-3)R(4) lpft s0"
     assert make_trial(way="lpft").seed_for("order") == make_trial().seed_for("order")
 
@@ -360,6 +363,19 @@ def test_a_grid_gives_every_mode_the_same_settings(tmp_path: Path) -> None:
     ], "it trains the classifier alone and uses no rate"
     assert sorted({trial.cell.mode for trial in trials}) == sorted(grid["modes"])
     assert len({trial.id for trial in trials}) == len(trials) == 2 * 2 * 6 + 1
+    assert sweep.grid.remarks == ["grid.modes: probe is left out for random_top 2"]
+
+
+def test_spec_tells_when_each_layer_begins_to_learn() -> None:
+    def told(way: str, spec: str = TUNED) -> list[object]:
+        return [row["learns after"] for row in spec_rows("tiny", spec, 32, 10, 0.2, way)]
+
+    assert told("lpft") == ["50 %", "50 %", "50 %", "0 %"]
+    assert told("gradual") == ["75 %", "50 %", "25 %", "0 %"]
+    assert told("plain", FROZEN) == [None, None, None, "0 %"]
+    assert told("probe", FROZEN) == [None, None, None, "no steps: solved"]
+    with pytest.raises(ConfigError, match="probe solves for the classifier alone, so all below it must be frozen"):
+        told("probe")
 
 
 @pytest.mark.parametrize(
