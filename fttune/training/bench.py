@@ -23,7 +23,7 @@ from fttune.training.inputs import FeatureInputs, Labelled, Viewer, stored
 from fttune.training.loop import Leg, Route
 from fttune.training.surgery import Student, apply_spec
 from fttune.trial import Resize, Trial, stored_size
-from fttune.ways import find
+from fttune.ways import find, is_convex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +44,8 @@ class Bench:
     def set_up(cls, trial: Trial, runtime: Runtime, depths: Sequence[int]) -> Self:
         """Map the images, cut the split, make the student of the first phase; no image is read."""
         cell, hparams = trial.cell, trial.hparams
+        if is_convex(cell.way):  # it reads the frozen part's output whether that is worth keeping or not
+            depths = sorted({*depths, *trial.depths})
         device, row = pick_device(runtime.device), catalog.find(trial.cell.backbone)
         store = _store(runtime.store, trial.data_digest, stored_size(hparams.image_size), hparams.resize)
         net = network(cell.backbone, runtime)

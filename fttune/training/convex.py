@@ -6,7 +6,7 @@ Letters: N images, K fixed views of each, D features, C classes.
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,15 +24,7 @@ STRENGTHS = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3)
 _ITERATIONS, _TOLERANCE = 20_000, 1e-8  # of L-BFGS at most; largest slope of the mean loss that it stops at
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Solution:
-    """A solved classifier: what val made of it, and the strength that val preferred."""
-
-    fit: Fit
-    strength: float
-
-
-def solve(leg: Leg, stopped: Callable[[], bool] = never) -> Solution:
+def solve(leg: Leg, stopped: Callable[[], bool] = never) -> Fit:
     """Solve for the classifier at each of STRENGTHS and put the best on val, chosen as a step is, into the student.
 
     Raises FttuneError where L-BFGS does not converge, StoppedError soon after `stopped`.
@@ -52,7 +44,7 @@ def solve(leg: Leg, stopped: Callable[[], bool] = never) -> Solution:
         best.offer(number, score(leg.student, leg.val), leg.student.trained.state_dict())
         clock.lap("eval")
     leg.student.trained.load_state_dict(best.state)
-    return Solution(fit=best.fit(0, clock), strength=STRENGTHS[best.step])
+    return replace(best.fit(0, clock), best_step=0, strength=STRENGTHS[best.step])
 
 
 @torch.inference_mode()

@@ -67,13 +67,14 @@ class Clock:
 class Fit:
     """What a training came to."""
 
-    best_step: int
+    best_step: int  # 0: there were no steps
     val: Scores
     steps: int  # taken; fewer than asked only when the loss left the numbers
     train_seconds: float
     eval_seconds: float
     feature_seconds: float = 0.0  # setting up legs after the first
     seconds_before: float = 0.0  # of what the training took, those of processes that did not live to its end
+    strength: float | None = None  # of a convex probe, that val preferred: scikit-learn's C
 
 
 @dataclass(kw_only=True, slots=True)

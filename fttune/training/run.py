@@ -62,14 +62,12 @@ def _alone(
 ) -> RunRecord:
     watch, keeper = _Watch(), _keeper(trial, runtime, stopped)
     with own_generators(trial.seed_for("order")):
-        convex = is_convex(trial.cell.way)  # which reads the frozen part's output whether it is worth keeping or not
-        bench = Bench.set_up(trial, runtime, sorted({*depths, *trial.depths}) if convex else depths)
+        bench = Bench.set_up(trial, runtime, depths)
         watch.lap("data")
         first = bench.leg(0)
         watch.lap("feature")
-        if convex:
-            solution = solve(first, stopped)
-            end, leg, measured = solution.fit, first, {"convex_c": solution.strength}
+        if is_convex(trial.cell.way):
+            end, leg = solve(first, stopped), first
         else:
             end, leg = fit_legs(
                 bench.route(first),
@@ -78,20 +76,14 @@ def _alone(
                 report=lambda point: report(trial, point),
                 keeper=keeper,
             )
-            measured = {"best_step": end.best_step, "images_per_second": _speed(end, trial, bench)}
         watch.lap("fit")
         bench = replace(bench, student=leg.student)
         test = bench.test()
         watch.lap("feature")
-        scored = score(leg.student, test), score(leg.student, leg.train)
+        scored = score(bench.student, test), score(bench.student, leg.train)
         watch.lap("eval")
     keeper.drop()
-    return _record(trial, bench, end, scored, watch, together=1, **measured)
-
-
-def _speed(end: Fit, trial: Trial, bench: Bench) -> float:
-    """Training images a second."""
-    return end.steps * min(trial.hparams.batch_size, len(bench.split.train)) / end.train_seconds
+    return _record(trial, bench, end, scored, watch, together=1)
 
 
 def _keeper(trial: Trial, runtime: Runtime, stopped: Callable[[], bool]) -> Keeper:
@@ -140,31 +132,15 @@ def _together(bundle: Bundle, runtime: Runtime, report: Report, stopped: Callabl
     watch.lap("eval")
     places = [(seeds.index(trial.seed), settings.index(trial.hparams)) for trial in bundle.trials]
     return [
-        _record(
-            trial,
-            benches[s],
-            end.ends[s][r],
-            (tested[s][r], trained[s][r]),
-            watch,
-            together=len(places),
-            best_step=end.ends[s][r].best_step,
-            images_per_second=_speed(end.ends[s][r], trial, benches[s]),
-        )
+        _record(trial, benches[s], end.ends[s][r], (tested[s][r], trained[s][r]), watch, together=len(places))
         for trial, (s, r) in zip(bundle.trials, places, strict=True)
     ]
 
 
 def _record(
-    trial: Trial,
-    bench: Bench,
-    end: Fit,
-    scored: tuple[Scores, Scores],
-    watch: "_Watch",
-    *,
-    together: int,
-    **measured: float,
+    trial: Trial, bench: Bench, end: Fit, scored: tuple[Scores, Scores], watch: "_Watch", *, together: int
 ) -> RunRecord:
-    """`scored` on test and on train; what was spent on all is shared out equally. `measured` goes in as it is."""
+    """`scored` on test and on train; what was spent on all is shared out equally."""
     test, train = scored
     labels, split = bench.store.labels, bench.split
     return RunRecord.of(
@@ -183,15 +159,17 @@ def _record(
         test_accuracy=test.accuracy,
         test_mean_class_accuracy=test.mean_class_accuracy,
         train_accuracy=train.accuracy,
+        best_step=end.best_step or None,
+        convex_c=end.strength,
         seconds=watch.total() / together + end.seconds_before,
         data_seconds=watch.laps["data"] / together,
         feature_seconds=watch.laps["feature"] / together + end.feature_seconds,
         train_seconds=end.train_seconds,
         eval_seconds=end.eval_seconds + watch.laps["eval"] / together,
+        images_per_second=end.steps * min(trial.hparams.batch_size, len(split.train)) / end.train_seconds or None,
         together=together,
         peak_memory_mb=peak_memory(bench.device),
         device=device_name(bench.device),
-        **measured,
     )
 
 
