@@ -45,9 +45,9 @@ def runtime(store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Runt
     return Runtime(store=base / "store0", cache=base / "cache", device="cpu", threads=1, networks=base / "networks")
 
 
-def trial_of(store: ImageStore, spec: str, *, seed: int = 0, **changes: object) -> Trial:
+def trial_of(store: ImageStore, spec: str, *, seed: int = 0, way: str = "plain", **changes: object) -> Trial:
     digests = {"data_digest": store.digest, "weights_digest": backbones.weights_digest("tiny")}
-    return make_trial(spec, seed=seed, hparams=replace(HPARAMS, **changes), **digests)
+    return make_trial(spec, seed=seed, way=way, hparams=replace(HPARAMS, **changes), **digests)
 
 
 def train(trials: Sequence[Trial], runtime: Runtime) -> list[RunRecord]:
@@ -69,11 +69,21 @@ def pixels(runtime: Runtime, trial: Trial, rows: np.ndarray) -> Tensor:
     return centre(torch.from_numpy(bench.store.images(rows)), trial.hparams.image_size).permute(0, 2, 3, 1)
 
 
-@pytest.mark.parametrize("spec", ["T(1-3)R(4)", "F(1-2)T(3)R(4)", "F(1-3)R(4)", "R(1-4)"])
+@pytest.mark.parametrize(
+    ("spec", "way"),
+    [
+        ("T(1-3)R(4)", "plain"),
+        ("F(1-2)T(3)R(4)", "plain"),
+        ("F(1-3)R(4)", "plain"),
+        ("R(1-4)", "plain"),
+        ("T(1-3)R(4)", "gradual"),
+        ("F(1-3)R(4)", "probe"),
+    ],
+)
 def test_a_kept_network_does_on_val_what_its_trial_did(
-    store: ImageStore, runtime: Runtime, tmp_path: Path, spec: str
+    store: ImageStore, runtime: Runtime, tmp_path: Path, spec: str, way: str
 ) -> None:
-    trial = trial_of(store, spec, views="flip", bn="batch")
+    trial = trial_of(store, spec, way=way, views="flip", bn="batch")
     (record,) = train([trial], runtime)
     network, card = keep(record, runtime, tmp_path / "kept.safetensors")
     split = Bench.set_up(trial, runtime, ()).split
