@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,11 +155,11 @@ def test_onnx_gives_the_probabilities_of_torch_for_any_number_of_images(
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 3):
         shown = np.random.default_rng(count).integers(0, 256, (count, side, side, 3), np.uint8)
-        (told,) = session.run(["probabilities"], {"images": shown})
+        told: Any = session.run(["probabilities"], {"images": shown})[0]
         np.testing.assert_allclose(told, network.probabilities(torch.from_numpy(shown)).numpy(), atol=1e-5)
-    told = session.get_modelmeta().custom_metadata_map
-    assert told["classes"] == '["a", "b", "c"]'
-    assert f"{side} x {side} px from the centre" in told["images"]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata["classes"] == '["a", "b", "c"]'
+    assert f"{side} x {side} px from the centre" in metadata["images"]
 
 
 @pytest.mark.parametrize("resize", ["crop", "warp"])

@@ -128,8 +128,9 @@ def test_mlflow_loads_what_is_kept_and_says_what_fttune_says(play: Play) -> None
     loaded = mlflow.pyfunc.load_model(f"models:/{held.model_id}")
     shown = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     np.testing.assert_allclose(loaded.predict(shown), network.probabilities(torch.from_numpy(shown)), atol=1e-6)
-    assert loaded.metadata.metadata["classes"] == list(CLASSES) == list(card.classes)
-    assert loaded.metadata.metadata["record"]["trial_id"] == trial.id
+    metadata = loaded.metadata.metadata or {}
+    assert metadata["classes"] == list(CLASSES) == list(card.classes)
+    assert metadata["record"]["trial_id"] == trial.id
     (model,) = play.store.rglob("MLmodel")
     assert "fttune" not in (model.parent / "requirements.txt").read_text()
 
