@@ -5,7 +5,9 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from fttune.analysis.agreement import Agreement, Values, agreements
+from fttune.analysis.costs import costs_sheet
 from fttune.analysis.published import published_verdict, tables
+from fttune.analysis.ratios import Pairing
 from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band
 from fttune.analysis.sheet import Measure, Row, Sheet, Value
 from fttune.record import DistanceRecord, RunRecord
@@ -38,6 +40,9 @@ class Findings(Protocol):
 
     @property
     def distances(self) -> Sequence[DistanceRecord]: ...
+
+    @property
+    def pairing(self) -> Pairing: ...
 
     @property
     def table(self) -> Table: ...
@@ -111,6 +116,7 @@ TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "table1": lambda report: _with_runs(datasets_sheet(report.records), report),
     "table2": lambda report: distances_sheet(report.distances, report.table.distance_edges),
     "table3": lambda report: _with_runs(verdicts_sheet(report.table), report),
+    "costs": lambda report: costs_sheet(report.records, report.pairing.pairs),
 }
 
 
