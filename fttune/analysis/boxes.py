@@ -15,11 +15,14 @@ _KINDS = {Verdict.TUNE: "tune", Verdict.FREEZE: "freeze", Verdict.BOTH: "both", 
 
 def verdicts(grid: Table) -> str:
     """Nine boxes; each with pairs leads to them. On a narrow screen they stand below each other."""
-    columns = [f"Images per class {name}: {span}" for name, span in spans(grid.image_edges, whole=True)]
-    head = "".join(f"<th scope=col role=columnheader>{plain(column)}</th>" for column in columns)
+    columns = dict(spans(grid.image_edges, whole=True))
+    head = "".join(
+        f"<th scope=col role=columnheader>Images per class {name}: <span>{plain(span)}</span></th>"
+        for name, span in columns.items()
+    )
     body = "".join(
         f"<tr role=row><th scope=row role=rowheader>Distance {name}: <span>{plain(span)}</span></th>"
-        f"{''.join(_box(grid.box(name, images), column) for images, column in zip(BANDS, columns, strict=True))}</tr>"
+        f"{''.join(_box(grid.box(name, images), columns[images]) for images in BANDS)}</tr>"
         for name, span in spans(grid.distance_edges, whole=False)
     )
     return (
@@ -67,7 +70,8 @@ def _fields(pair: Pair, *, flagged: bool) -> list[object]:
     return [*what, ratio, pair.distance, *why, Code(pair.numerator_id), Code(pair.denominator_id)]
 
 
-def _box(box: Box, column: str) -> str:
+def _box(box: Box, images: str) -> str:
+    column = f"Images per class {box.image_band}: {images}"
     word = published_verdict(box.distance_band, box.image_band)
     lines = "".join(f"<small>{plain(line)}</small>" for line in [*_evidence(box), f"paper: {word}"])
     inside = f"<strong>{box.verdict}</strong>{lines}"
@@ -81,7 +85,7 @@ def _evidence(box: Box) -> list[str]:
     if box.ratio is not None:
         interval = "(no interval: one seed of one dataset)" if box.low is None else f"[{box.low:.3f}, {box.high:.3f}]"
         lines += [f"tuned / frozen {box.ratio:.3f} {interval}"]
-        lines += [f"n = {box.counted} pairs of {_counted(len(box.datasets), 'dataset')}"]
+        lines += [f"n = {_counted(box.counted, 'pair')} of {_counted(len(box.datasets), 'dataset')}"]
     if box.flagged:
         lines.append(f"{box.flagged} near chance or 0, left out")
     if box.thin:

@@ -37,6 +37,7 @@ def costs_sheet(records: Sequence[RunRecord], pairs: Sequence[Pair]) -> Sheet:
         rows=rows,
         notes=(
             *_gaps(records, pairs),
+            "Where views allow, frozen layers are computed once for all trials that share them, so most take less.",
             "Seconds, images/s and peak MB are medians, least and most the range of seconds; hours are summed.",
             *(["Trials that shared a GPU are each counted as if they had it alone."] if _on_gpu(rows) else []),
         ),
@@ -55,7 +56,7 @@ def _row(here: Sequence[RunRecord]) -> Row:
         "seconds": median(seconds),
         "least": min(seconds),
         "most": max(seconds),
-        "images/s": _median(record.images_per_second for record in here),
+        "images/s": _whole(_median(record.images_per_second for record in here)),
         "hours": hours,
         "GPU-hours": hours if one.device not in ("", "cpu") else None,
         "peak MB": _median(record.peak_memory_mb for record in here),
@@ -84,3 +85,8 @@ def _on_gpu(rows: Iterable[Row]) -> bool:
 def _median(values: Iterable[float | None]) -> float | None:
     found = [value for value in values if value is not None]
     return median(found) if found else None
+
+
+def _whole(value: float | None) -> float | None:
+    """Thousands are told without a fraction."""
+    return round(value) if value is not None and value >= 1000 else value

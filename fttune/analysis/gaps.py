@@ -1,4 +1,4 @@
-"""What a report lacks, leaves out, or holds though newer runs are of another origin: one part of a page, all counted."""
+"""What a report lacks, leaves out, or holds though newer runs are of another origin: a part of a page, all counted."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -7,6 +7,8 @@ from html import escape
 
 from fttune.text import inert
 
+_LONG = 90  # characters that a cell keeps on one line, marks of a digest among them
+
 
 def plain(value: object) -> str:
     """Text as HTML shows it, in elements and in quoted attributes; control characters are written out."""
@@ -40,7 +42,8 @@ def cell(value: object) -> str:
         return "<td>-</td>"
     if isinstance(value, int | float):
         return f"<td class=number>{value if isinstance(value, int) else format(value, '.4g')}</td>"
-    return f"<td>{value if isinstance(value, Code) else plain(value)}</td>"
+    kind = " class=long" if len(str(value)) > _LONG else ""
+    return f"<td{kind}>{value if isinstance(value, Code) else plain(value)}</td>"
 
 
 class Code(str):

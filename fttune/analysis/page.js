@@ -135,7 +135,7 @@
     for (let one = found; one; one = one.parentElement) if (one.tagName === "DETAILS") one.open = true;
     found.hidden = false;
     found.scrollIntoView({ block: found.tagName === "TR" ? "center" : "start" });
-    (found.querySelector("summary") || found).focus({ preventScroll: true });
+    (found.tagName === "DETAILS" ? found.firstElementChild : found).focus({ preventScroll: true });
   }
 
   function lead(point) {

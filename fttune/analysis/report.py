@@ -96,7 +96,7 @@ def analyse(
     confidence: float,
     wanted: Sequence[Wanted] = (),
 ) -> Report:
-    """From records, oldest first, to the table; `wanted`, the cells and seeds asked for, lets it tell what is missing."""
+    """From records, oldest first, to the table; `wanted`, the cells and seeds asked for, tells what is missing."""
     results, known = select(records), distances_of(distances)
     pairing = tune_to_freeze(results, known)
     table = recommend(
