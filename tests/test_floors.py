@@ -91,6 +91,7 @@ DOORS = {
     "datasets": {"fttune/data/huggingface.py"},  # an extra
     "sklearn": {"fttune/distance/linear_svm.py"},
     "timm": {"fttune/backbones/chain.py"},  # an extra
+    "plotly": {"fttune/analysis/page.py"},
 }
 # What a bare machine does without: each is imported when the one thing that needs it is asked for.
 BARE_DOORS = {
@@ -155,10 +156,10 @@ def test_tables_regenerate_without_torch_or_ray(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("fttune.cli", ("torch", "ray", "mlflow", "optuna", "matplotlib", "pandas")),
+        ("fttune.cli", ("torch", "ray", "mlflow", "optuna", "matplotlib", "plotly", "pandas")),
         ("fttune.sweep.tune", ("torch", "mlflow")),
         ("fttune.sweep.ground", ("torch", "ray", "mlflow", "optuna")),
-        ("fttune.analysis.report", ("torch", "ray", "mlflow")),
+        ("fttune.analysis.report", ("torch", "ray", "mlflow", "matplotlib", "plotly")),
         ("fttune.tracking.table", ("torch", "ray", "mlflow")),
         ("fttune.training.run", ("ray", "mlflow", "pydantic", "typer")),
         ("fttune.training.pretrain", ("ray", "mlflow", "pydantic", "typer")),
