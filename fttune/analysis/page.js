@@ -88,14 +88,16 @@
       autosize: true, showlegend: false, margin: { l: 58, r: 10, t: 6, b: 46 }, dragmode: coarse ? false : "zoom",
       hovermode: "closest", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size: 12, color: colour("ink") },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("faint"), activecolor: colour("ink") },
       hoverlabel: { bgcolor: colour("paper"), bordercolor: colour("ink"), font: { color: colour("ink") }, align: "left" },
       xaxis: axis(panel.x, colour), yaxis: axis(panel.y, colour),
     };
   }
 
+  // The buttons are listed, since Plotly's own list holds one that shares a figure over the network.
   const config = {
     displaylogo: false, responsive: true, displayModeBar: coarse ? false : "hover",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
   };
 
   function draw(one) {
@@ -199,7 +201,10 @@
   }
   filters.hidden = false;
   filters.addEventListener("change", apply);
-  filters.addEventListener("reset", () => setTimeout(apply));
+  filters.querySelector("button").addEventListener("click", () => {
+    filters.querySelectorAll("input").forEach((one) => { one.checked = false; });
+    apply();
+  });
   addEventListener("hashchange", reveal);
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[href^='#']");

@@ -112,7 +112,7 @@ def _filters(facets: Facets) -> str:
     return (
         '<details id="filters" hidden><summary>Narrow down <span id="narrowed">everything is shown</span></summary>'
         "<form><p>Nothing ticked in a group: all of it. Figures, averages and lists follow; verdicts and tables rest on"
-        f' everything.</p>{groups}<button type="reset">Show everything</button></form></details>'
+        f' everything.</p>{groups}<button type="button">Show everything</button></form></details>'
     )
 
 
