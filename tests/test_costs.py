@@ -1,6 +1,7 @@
 """What trials took, and where runs come from: from records alone."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from fttune.record import RunRecord
 GPU = "NVIDIA H100"
 
 
-def took(mode: str, seconds: float, *, device: str = "cpu", **changes: object) -> RunRecord:
+def took(mode: str, seconds: float, *, device: str = "cpu", **changes: Any) -> RunRecord:
     run = make_run(mode, 0.5, **changes)
     return replace(run, seconds=seconds, device=device, images_per_second=12345.6, peak_memory_mb=700.0)
 

@@ -76,7 +76,9 @@ def visit(browser: Any, site: Path) -> Iterator[Open]:
         page.on("console", lambda message: faults.append(message.text))
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or faults.append(request.url))
+        page.on(
+            "request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or faults.append(request.url)
+        )
         page.goto(site.as_uri())
         if context.get("java_script_enabled", True):
             page.wait_for_selector("html[data-drawn]")
