@@ -98,7 +98,8 @@ def _advice(sheets: Mapping[str, Sheet]) -> list[Section]:
     if "regret" not in sheets:
         return []
     headline, *notes = sheets["regret"].notes
-    content = f'<p class="headline">{plain(headline)}</p>{replace(sheets["regret"], notes=tuple(notes)).html()}'
+    rows = replace(sheets["regret"], notes=()).html()
+    content = f'<p class="headline">{plain(headline)}</p>{rows}{folded("How this was found", listed(notes))}'
     return [Section(place="regret", title="What the advice is worth", content=content)]
 
 
