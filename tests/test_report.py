@@ -160,19 +160,14 @@ def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     assert page.open == []
     assert page.tags.count("script") == 3  # numbers, Plotly, the page's own
     assert "default-src 'none'" in text
+    assert text.count(get_plotlyjs()) == 1
+    assert len(text) - len(get_plotlyjs()) < 500_000
     own = without_scripts(text)
     assert "@import" not in own
     assert not [part for part in own.split("url(")[1:] if not part.startswith("#")]
     assert len(list(drawings(text))) == 3
     for drawing in drawings(text):
         ET.fromstring(drawing)
-
-
-def test_the_page_is_hardly_larger_than_plotly(tmp_path: Path) -> None:
-    write_report(make_report(grid(), DISTANCES), tmp_path)
-    text = (tmp_path / "report.html").read_text()
-    assert text.count(get_plotlyjs()) == 1
-    assert len(text) - len(get_plotlyjs()) < 500_000
 
 
 def test_what_the_advice_is_worth_stands_first_its_headline_before_all(tmp_path: Path) -> None:

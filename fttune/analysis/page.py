@@ -12,8 +12,9 @@ from fttune.analysis.boxes import NARROWED, pairs, pairs_of_boxes, verdicts
 from fttune.analysis.facets import Facets, tops_of
 from fttune.analysis.figure_data import Evidence
 from fttune.analysis.figures import FIGURES, behind
+from fttune.analysis.filters import filters
 from fttune.analysis.gaps import Found, gaps, provenance
-from fttune.analysis.legend import legend, marker
+from fttune.analysis.legend import legend
 from fttune.analysis.markup import Code, Section, embedded, folded, listed, plain, row, table
 from fttune.analysis.origins import origins
 from fttune.analysis.panels import Panel, panels
@@ -50,7 +51,7 @@ def render_page(
     parts = [
         *_advice(sheets),
         Section(place="verdicts", title="Recommendation", content=verdicts(report.table) + listed(lines)),
-        _filters(facets),
+        filters(facets),
         Section(place="pairs", title="The pairs behind each box", content=_pairs_of_table(report, facets)),
         *(_figure(name, drawn[name], drawings[name], report, facets) for name in FIGURES),
         *_placed("table2", "Distances", sheets),
@@ -101,29 +102,6 @@ def _advice(sheets: Mapping[str, Sheet]) -> list[Section]:
     rows = replace(sheets["regret"], notes=()).html()
     content = f'<p class="headline">{plain(headline)}</p>{rows}{folded("How this was found", listed(notes))}'
     return [Section(place="regret", title="What the advice is worth", content=content)]
-
-
-def _filters(facets: Facets) -> str:
-    """Buttons that narrow figures and lists down; without a script there is nothing to narrow."""
-    groups = "".join(
-        f"<fieldset><legend>{plain(title)}</legend>{_choices(title, values, facets)}</fieldset>"
-        for title, values in facets.values.items()
-        if len(values) > 1
-    )
-    return (
-        '<details id="filters" hidden><summary>Narrow down <span id="narrowed">everything is shown</span></summary>'
-        "<form><p>Nothing ticked in a group: all of it. Figures, averages and lists follow; verdicts and tables rest on"
-        f' everything.</p>{groups}<button type="button">Show everything</button></form></details>'
-    )
-
-
-def _choices(title: str, values: Sequence[str], facets: Facets) -> str:
-    group = list(facets.values).index(title)
-    return "".join(
-        f'<label><input type="checkbox" name="{group}" value="{place}">'
-        f"{marker(value, facets) if title == 'Dataset' else ''}<span>{plain(value)}</span></label>"
-        for place, value in enumerate(values)
-    )
 
 
 def _figure(name: str, drawn: Sequence[Panel], drawing: str, report: Findings, facets: Facets) -> Section:
