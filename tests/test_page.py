@@ -93,6 +93,11 @@ def shared(visit: Open) -> Any:
     return visit(viewport={"width": 1400, "height": 900})
 
 
+@pytest.fixture(scope="module")
+def phone(visit: Open) -> Any:
+    return visit(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+
+
 @pytest.fixture
 def page(shared: Any) -> Any:
     """The page as it was opened, nothing ticked and nothing unfolded."""
@@ -113,7 +118,7 @@ def averages(plot: Any) -> Any:
 def test_every_figure_is_drawn_and_says_how_much_it_shows(page: Any) -> None:
     assert page.locator(".plot .main-svg").first.is_visible()
     assert [page.locator(f"[data-figure={name}] .panel").count() for name in ("fig1", "fig2", "fig3")] == [4, 2, 2]
-    assert panel(page, "fig2", "By images per class").locator("p").inner_text() == "n = 8"
+    assert panel(page, "fig2", "By images per class").locator("p").first.inner_text() == "n = 8"
     assert page.locator("h2").all_inner_texts() == page.locator("nav a").all_inner_texts()
 
 
@@ -141,7 +146,7 @@ def test_what_is_ticked_narrows_figures_averages_and_lists(page: Any) -> None:
     page.locator("#filters summary").click()
     page.get_by_role("checkbox", name="birds").check()
     page.get_by_role("group", name="Seed").get_by_role("checkbox", name="1").check()
-    assert panel(page, "fig2", "By images per class").locator("p").inner_text() == "n = 2"
+    assert panel(page, "fig2", "By images per class").locator("p").first.inner_text() == "n = 2"
     assert page.locator("[data-figure=fig3] .panel:visible").count() == 1
     assert averages(plot) == pytest.approx([0.391 / 0.351, 0.391 / 0.351])
     assert averages(plot) != pytest.approx(whole)
@@ -149,7 +154,7 @@ def test_what_is_ticked_narrows_figures_averages_and_lists(page: Any) -> None:
     assert page.locator("#box-H-L .shown").text_content() == "0 of 2 shown"
     assert page.locator("[id^=run-]:not([hidden])").count() == 12
     page.get_by_role("button", name="Show everything").click()
-    assert panel(page, "fig2", "By images per class").locator("p").inner_text() == "n = 8"
+    assert panel(page, "fig2", "By images per class").locator("p").first.inner_text() == "n = 8"
     assert page.locator("[data-code][hidden]").count() == 0
     assert averages(plot) == whole
 
@@ -185,19 +190,16 @@ def test_the_keyboard_walks_through_the_points_and_to_their_runs(page: Any) -> N
     assert row.locator("code").inner_text() in second
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_keyboard_may_skip_to_the_content(visit: Open) -> None:
-    page = visit(viewport={"width": 390, "height": 800}, has_touch=True)
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    assert page.locator(".box").first.bounding_box()["width"] > 300
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
-    page.keyboard.press("Enter")
-    page.evaluate("new Promise((done) => setTimeout(done, 100))")  # the address has changed
+def test_the_first_stop_of_the_keyboard_skips_to_the_content(phone: Any) -> None:
+    phone.keyboard.press("Tab")
+    assert phone.evaluate("document.activeElement.textContent") == "Skip to the content"
+    phone.keyboard.press("Enter")
+    phone.evaluate("new Promise((done) => setTimeout(done, 100))")  # the address has changed
     stops = []
     for _ in range(5):
-        page.keyboard.press("Tab")
-        stops.append(page.evaluate("document.activeElement.tagName"))
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        phone.keyboard.press("Tab")
+        stops.append(phone.evaluate("document.activeElement.tagName"))
+        assert phone.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     assert stops == ["A", "A", "A", "A", "SUMMARY"]  # boxes with pairs, then what narrows down
 
 
@@ -209,6 +211,21 @@ def test_no_button_shares_a_figure_and_a_picture_of_it_can_be_kept(page: Any) ->
     with page.expect_download() as kept:
         plot.locator(".modebar-btn").first.click()
     assert kept.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_touched_point_is_told_with_a_link_to_its_runs(phone: Any) -> None:
+    touched = panel(phone, "fig2", "By distance")
+    point = touched.locator(".points path").last
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    phone.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    told = touched.locator("p").last
+    told.get_by_role("link").wait_for()
+    assert told.text_content().startswith("birds, 25 per class, seed 1, net, distance 0.100, tuned 0.391, run ")
+    assert not phone.evaluate("location.hash").startswith("#pair-")
+    told.get_by_role("link").tap()
+    phone.wait_for_function("location.hash.startsWith('#pair-')")
+    assert phone.locator("tr:target").is_visible()
 
 
 def test_names_from_runs_stay_text(page: Any) -> None:

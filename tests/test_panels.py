@@ -1,5 +1,8 @@
 """The page's figures before they are drawn: what a reader is told of a point, and how it is told apart."""
 
+import re
+from importlib.resources import files
+
 from constructed import make_distance, make_run
 from fttune.analysis.facets import Facets
 from fttune.analysis.figure_data import Evidence
@@ -79,3 +82,26 @@ def test_a_legend_names_every_series_once_as_it_is_drawn() -> None:
     assert of_curves.count("<li>") == 6
     assert of_curves.count('stroke-dasharray="6 4"') == of_curves.count("class=open") == 3
     assert legend([], FACETS) == ""
+
+
+def luminance(colour: str) -> float:
+    """Relative, as WCAG 2 defines it."""
+    digits = colour.removeprefix("#")
+    whole = digits if len(digits) == 6 else "".join(digit * 2 for digit in digits)
+    parts = [int(whole[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_and_markers_stand_out_in_light_and_in_dark() -> None:
+    style = files("fttune.analysis").joinpath("page.css").read_text()
+    light, dark = (dict(re.findall(r"--(\w+): (#\w+)", part)) for part in style.split("@media")[:2])
+    for scheme in (light, dark):
+        assert all(contrast(scheme[name], scheme["paper"]) >= 4.5 for name in ("ink", "faint", "link"))
+        assert all(contrast(scheme[name], scheme["mark"]) >= 4.5 for name in ("ink",))
+        assert all(contrast(scheme[f"c{number}"], scheme["paper"]) >= 3 for number in range(7))

@@ -108,6 +108,7 @@
   function narrow(one, wanted) {
     one.shown = one.points.filter((point) => meets(point.code, wanted));
     one.at = -1;
+    one.said.replaceChildren();
     one.holder.hidden = !one.shown.length;
     const left = one.panel.left_out ? `; left out: ${one.panel.left_out}` : "";
     one.note.textContent = `n = ${one.shown.length}${left}`;
@@ -145,6 +146,15 @@
     else location.hash = point.goes;
   }
 
+  /** A finger cannot point first, so what it touches is told below the figure, with a link. */
+  function press(one, point) {
+    if (!coarse) return lead(point);
+    const link = document.createElement("a");
+    link.href = `#${point.goes}`;
+    link.textContent = "its runs";
+    one.said.replaceChildren(`${point.told.join(", ")}: `, link);
+  }
+
   /** Left and right go through the points in the order of x, as if they were pointed at. */
   function walk(event, one) {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -165,18 +175,18 @@
   function place(panel, into) {
     const holder = document.createElement("div");
     holder.className = "panel";
-    holder.innerHTML = "<h3></h3><p></p><div class=plot tabindex=0 role=group></div>";
-    const [title, note, plot] = holder.children;
+    holder.innerHTML = "<h3></h3><p></p><div class=plot tabindex=0 role=group></div><p></p>";
+    const [title, note, plot, said] = holder.children;
     title.textContent = panel.title;
     into.append(holder);
     const points = panel.series.flatMap((series) =>
       series.points.map((point) => ({ ...point, series, code: split(point.code) })));
-    const one = { panel, holder, note, plot, points, shown: points, order: [], at: -1 };
+    const one = { panel, holder, note, plot, said, points, shown: points, order: [], at: -1 };
     plot.addEventListener("keydown", (event) => walk(event, one));
     plot.addEventListener("blur", () => Plotly.Fx.unhover(plot));
     drawn.push(one);
     narrow(one, []);
-    plot.on("plotly_click", ({ points: [hit] }) => hit.customdata && lead(hit.customdata));
+    plot.on("plotly_click", ({ points: [hit] }) => hit.customdata && press(one, hit.customdata));
   }
 
   function redraw() {
