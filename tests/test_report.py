@@ -287,3 +287,6 @@ def test_no_runs_at_all_still_make_a_report(tmp_path: Path) -> None:
     write_report(make_report([], []), tmp_path)
     assert "No evidence" in (tmp_path / "table.md").read_text()
     assert "No runs." in (tmp_path / "table1.md").read_text()
+    page = without_scripts((tmp_path / "report.html").read_text())
+    assert page.count("<figure><svg") == 3  # the printed figures, which say that there is nothing
+    assert 'data-figure="' not in page

@@ -105,15 +105,17 @@ def _advice(sheets: Mapping[str, Sheet]) -> list[Section]:
 
 
 def _figure(name: str, drawn: Sequence[Panel], drawing: str, report: Findings, facets: Facets) -> Section:
-    caption, number = FIGURES[name].caption, name.removeprefix("fig")
-    content = (
-        f'<figure><div class="panels" data-figure="{name}">{"" if drawn else "<p>Nothing to draw.</p>"}</div>'
-        f"{legend(drawn, facets) if drawn else ''}<noscript>{drawing[drawing.index('<svg') :]}</noscript>"
-        f"<figcaption>{plain(caption)} {plain(behind(report.evidence))}.</figcaption></figure>"
-    )
+    """Panels for the script to draw; where there are none, or no script, the printed figure."""
+    caption, printed = FIGURES[name].caption, drawing[drawing.index("<svg") :]
+    if drawn:
+        panels = f'<div class="panels" data-figure="{name}"></div>{legend(drawn, facets)}'
+        printed = f"{panels}<noscript>{printed}</noscript>"
+    told = f"<figcaption>{plain(caption)} {plain(behind(report.evidence))}.</figcaption>"
+    content = f"<figure>{printed}{told}</figure>"
     if name == "fig1":
         content += _copying(report, facets)
-    return Section(place=name, title=f"Fig. {number}: {caption.partition(':')[0].lower()}", content=content)
+    title = f"Fig. {name.removeprefix('fig')}: {caption.partition(':')[0].lower()}"
+    return Section(place=name, title=title, content=content)
 
 
 def _copying(report: Findings, facets: Facets) -> str:

@@ -1,6 +1,6 @@
 """The paper's figures for a reader who points at them: each panel as plain values that the page's script draws."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fttune.analysis.facets import Facets
@@ -20,9 +20,14 @@ Panel = dict[str, Any]
 def panels(evidence: Evidence, facets: Facets) -> dict[str, list[Panel]]:
     """The panels of each figure that have points, from the data that the printed figures show."""
     return {
-        name: [panel for panel in make(FIGURES[name].data(evidence), facets) if panel["series"]]
-        for name, make in _MAKE.items()
+        name: [panel for panel in _made(row.data(evidence), facets) if panel["series"]] for name, row in FIGURES.items()
     }
+
+
+def _made(data: Sequence[Any], facets: Facets) -> list[Panel]:
+    """None for data of another kind: the page then shows the printed figure."""
+    points = [one for one in data if isinstance(one, Points)]
+    return ratio_panels(points, facets) or accuracy_panels([one for one in data if isinstance(one, Curve)], facets)
 
 
 def ratio_panels(points: Sequence[Points], facets: Facets) -> list[Panel]:
@@ -140,10 +145,3 @@ def _reaches(panel: Points) -> bool:
 
 def _axis(title: str, low: float, high: float, ticks: Sequence[float], *, log: bool) -> Panel:
     return {"title": title, "low": low, "high": high, "ticks": list(ticks), "log": log}
-
-
-_MAKE: Mapping[str, Callable[[Sequence[Any], Facets], list[Panel]]] = {
-    "fig1": ratio_panels,
-    "fig2": ratio_panels,
-    "fig3": accuracy_panels,
-}
