@@ -160,7 +160,7 @@ def test_tables_regenerate_without_torch_or_ray(path: Path) -> None:
         ("fttune.cli", ("torch", "ray", "mlflow", "optuna", "matplotlib", "plotly", "pandas")),
         ("fttune.sweep.tune", ("torch", "mlflow")),
         ("fttune.sweep.ground", ("torch", "ray", "mlflow", "optuna")),
-        ("fttune.analysis.report", ("torch", "ray", "mlflow", "matplotlib", "plotly")),
+        ("fttune.analysis.report", ("torch", "ray", "mlflow", "matplotlib", "plotly", "sklearn", "scipy.stats")),
         ("fttune.tracking.table", ("torch", "ray", "mlflow")),
         ("fttune.training.run", ("ray", "mlflow", "pydantic", "typer")),
         ("fttune.training.pretrain", ("ray", "mlflow", "pydantic", "typer")),

@@ -8,6 +8,7 @@ from fttune.analysis.panels import address
 from fttune.analysis.published import published_verdict
 from fttune.analysis.ratios import Pair
 from fttune.analysis.recommend import BANDS, Box, Table, Verdict, spans
+from fttune.analysis.sheet import text
 
 NARROWED = '<p class="shown" hidden></p>'  # how many rows of a list are shown is told here
 _KINDS = {Verdict.TUNE: "tune", Verdict.FREEZE: "freeze", Verdict.BOTH: "both", Verdict.NONE: "none"}
@@ -53,20 +54,20 @@ def pairs(
     if not found:
         return ""
     above, below = names
-    flagged = any(pair.flagged for pair in found)
+    remarked = any(pair.flagged or pair.remark for pair in found)
     columns = ("dataset", "images per class", "backbone", "seed", above, below, "ratio", "distance")
-    runs = (*(["left out because"] if flagged else []), f"{above}: run", f"{below}: run")
+    runs = (*(["remark"] if remarked else []), f"{above}: run", f"{below}: run")
     rows = [
-        row(_fields(pair, flagged=flagged), id=address(pair), data_code=facets.of_pair(pair, tops)) for pair in found
+        row(_fields(pair, remarked=remarked), id=address(pair), data_code=facets.of_pair(pair, tops)) for pair in found
     ]
     content = table((*columns, *runs), rows, name=title)
     return folded(f"{title} ({_counted(len(found), 'pair')})", content, place=place, lead=NARROWED)
 
 
-def _fields(pair: Pair, *, flagged: bool) -> list[object]:
+def _fields(pair: Pair, *, remarked: bool) -> list[object]:
     ratio = None if pair.flagged else pair.ratio
     what = (pair.dataset, pair.images_per_class, pair.backbone, pair.seed, pair.numerator, pair.denominator)
-    why = [pair.flagged or None] if flagged else []
+    why = [f"left out: {pair.flagged}" if pair.flagged else pair.remark or None] if remarked else []
     return [*what, ratio, pair.distance, *why, Code(pair.numerator_id), Code(pair.denominator_id)]
 
 
@@ -86,6 +87,8 @@ def _evidence(box: Box) -> list[str]:
         interval = "(no interval: one seed of one dataset)" if box.low is None else f"[{box.low:.3f}, {box.high:.3f}]"
         lines += [f"tuned / frozen {box.ratio:.3f} {interval}"]
         lines += [f"n = {_counted(box.counted, 'pair')} of {_counted(len(box.datasets), 'dataset')}"]
+    if box.significance is not None:
+        lines.append(f"flip p {text(box.significance.flip_p)}, with Holm {text(box.flip_holm)}")
     if box.flagged:
         lines.append(f"{box.flagged} near chance or 0, left out")
     if box.thin:

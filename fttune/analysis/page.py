@@ -24,7 +24,7 @@ from fttune.record import RunRecord
 
 _STYLES = "style-src 'unsafe-inline'; img-src data: blob:"  # what Plotly draws with, and saves a picture through
 # Sheets that have a section of their own; any other stands with the tables.
-_PLACED = ("regret", "table2", "costs")
+_PLACED = ("regret", "trend", "table2", "costs")
 
 
 class Findings(Found, Protocol):
