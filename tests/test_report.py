@@ -5,6 +5,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
@@ -186,6 +187,24 @@ def test_what_the_advice_is_worth_stands_first_its_headline_before_all(tmp_path:
     ]
     assert order == sorted(order)
     assert main.count("costs 1.0 point") == 1
+
+
+def test_every_table_is_on_the_page_and_every_box_with_its_test(tmp_path: Path) -> None:
+    runs = [run for name in "ab" for run in make_pairs_of_runs(name, 5, 1.5)]
+    report = make_report(runs, [make_distance(name, 0.1) for name in "ab"])
+    write_report(report, tmp_path)
+    text = without_scripts((tmp_path / "report.html").read_text())
+    for make in TABLES.values():
+        assert text.count(f'aria-label="{escape(make(report).title)}"') == 1
+    assert text.count("flip p 0.5, with Holm 0.5") == 1
+
+
+def test_a_pair_that_is_counted_with_a_remark_shows_it(tmp_path: Path) -> None:
+    write_report(make_report(make_pairs_of_runs("a", 5, 0.2, seeds=1), DISTANCES), tmp_path)
+    text = without_scripts((tmp_path / "report.html").read_text())
+    pairs = text[text.index('<details id="box-L-L">') :]
+    assert "<th scope=col>remark</th>" in pairs
+    assert "within 2 times chance" in pairs.split("</details>")[0]
 
 
 def test_the_page_counts_what_is_missing_and_what_is_stale(tmp_path: Path) -> None:

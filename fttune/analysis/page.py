@@ -51,6 +51,7 @@ def render_page(
     parts = [
         *_advice(sheets),
         Section(place="verdicts", title="Recommendation", content=verdicts(report.table) + listed(lines)),
+        *_placed("trend", "The smooth model beside the table", sheets),
         filters(facets),
         Section(place="pairs", title="The pairs behind each box", content=_pairs_of_table(report, facets)),
         *(_figure(name, drawn[name], drawings[name], report, facets) for name in FIGURES),
