@@ -1,6 +1,7 @@
 """The page's figures before they are drawn: what a reader is told of a point, and how it is told apart."""
 
 import re
+from dataclasses import replace
 from importlib.resources import files
 
 from constructed import make_distance, make_run
@@ -68,6 +69,11 @@ def test_no_two_series_look_alike_without_colour() -> None:
     for panel in MADE["fig3"]:
         looks = [(series["symbol"], series["dash"]) for series in panel["series"]]
         assert len(set(looks)) == len(looks) == 6
+    ways = [replace(run, mode=way, trial_id=f"{run.trial_id}{way}") for run in grid("a") for way in ("lora", "head")]
+    several = [*grid("a"), *(run for run in ways if run.spec == "T(1-7)R(8)")]
+    (panel,) = panels(Evidence(results=select(several), distances={}, large=100), Facets.of(several, EDGES))["fig3"]
+    looks = [(series["symbol"], series["dash"]) for series in panel["series"]]
+    assert len(set(looks)) == len(looks) == 8
     names = [f"set {number:02}" for number in range(49)]
     many = Facets.of([make_run("tune", 0.5, dataset=name) for name in names], EDGES)
     styles = [style_of(name, many) for name in names]

@@ -74,7 +74,7 @@ def _stale(old: Sequence[Origin]) -> str:
 
 
 def _name(record: RunRecord) -> str:
-    cell = f"{record.dataset}/{record.images_per_class} {record.backbone} {record.spec} s{record.seed}"
+    cell = f"{record.dataset}/{record.images_per_class} {record.backbone} {record.label} s{record.seed}"
     return f"{cell}, run {record.trial_id}"
 
 

@@ -11,6 +11,7 @@ from fttune.analysis.ratios import Pair
 # Told apart without colour: Plotly's names of seven markers, and of the dash of each mode.
 SYMBOLS = ("circle", "square", "diamond", "triangle-down", "triangle-up", "cross", "x")
 DASHES = {"tune": "solid", "freeze": "dash", "mixed": "dot", "scratch": "dashdot"}
+_OTHER = "longdashdot"  # of the ways, which colour and marker tell apart
 _IMAGES = "training images per class"
 _DISTANCE = "cosine distance from the source"
 
@@ -67,7 +68,7 @@ def accuracy_panels(curves: Sequence[Curve], facets: Facets) -> list[Panel]:
                 "mean": "arithmetic",
                 "joint": False,
                 "marks": [{"y": here[0].chance, "dash": "dot"}],
-                "series": [_of_curve(curve, kinds.index(curve.new), facets) for curve in here],
+                "series": [_of_curve(curve, kinds.index(_kind(curve)), facets) for curve in here],
             }
         )
     return made
@@ -75,7 +76,7 @@ def accuracy_panels(curves: Sequence[Curve], facets: Facets) -> list[Panel]:
 
 def kinds_of(curves: Sequence[Curve]) -> list[str]:
     """What the colours and markers of Fig. 3 stand for."""
-    return list(dict.fromkeys(curve.new for curve in curves))
+    return list(dict.fromkeys(map(_kind, curves)))
 
 
 def style_of(dataset: str, facets: Facets) -> tuple[int, str]:
@@ -86,6 +87,10 @@ def style_of(dataset: str, facets: Facets) -> tuple[int, str]:
 def address(pair: Pair) -> str:
     """Where a pair stands within the page."""
     return f"pair-{pair.numerator_id}-{pair.denominator_id}"
+
+
+def _kind(curve: Curve) -> str:
+    return curve.new if curve.mode in DASHES else f"{curve.mode}, {curve.new}"
 
 
 def _style(number: int) -> tuple[int, str]:
@@ -125,7 +130,7 @@ def _of_curve(curve: Curve, kind: int, facets: Facets) -> Panel:
             f"run {trial_id}",
         ]
         points.append({"x": x, "y": y, "code": code, "told": told, "goes": f"run-{trial_id}"})
-    name, dash = f"{curve.mode}, {curve.new}", DASHES[curve.mode]
+    name, dash = f"{curve.mode}, {curve.new}", DASHES.get(curve.mode, _OTHER)
     symbol = f"{symbol}-open" if curve.mode == "freeze" else symbol
     return {"name": name, "colour": colour, "symbol": symbol, "dash": dash, "points": points}
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from fttune.analysis.agreement import Agreement, Values, agreements
 from fttune.analysis.costs import costs_sheet
+from fttune.analysis.foretold import foretold_sheet
+from fttune.analysis.modes import modes_sheet
 from fttune.analysis.published import published_verdict, tables
 from fttune.analysis.ratios import Pairing
 from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band
@@ -80,6 +82,7 @@ def datasets_sheet(records: Sequence[RunRecord]) -> Sheet:
 def distances_sheet(distances: Sequence[DistanceRecord], edges: Sequence[float]) -> Sheet:
     """Table 2: distances from the source, and in how far the metrics agree on the order."""
     by_place: dict[tuple[str, ...], list[DistanceRecord]] = {}
+    distances = [record for record in distances if record.metric in METRICS]  # a score is no distance
     for record in sorted(distances, key=lambda record: (_paper_order(record.dataset), record.id)):
         by_place.setdefault((*_way(record), *_images(record)), []).append(record)
     ours, published = _measured_agreements(distances), published_agreements()
@@ -132,6 +135,8 @@ TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "table3": lambda report: _with_runs(verdicts_sheet(report.table), report),
     "costs": lambda report: costs_sheet(report.records, report.pairing.pairs),
     "trend": lambda report: trend_sheet(report.trend, report.table),
+    "modes": lambda report: modes_sheet(report.records, report.table.confidence),
+    "scores": lambda report: foretold_sheet(report.distances, report.pairing.pairs),
 }
 
 
