@@ -3,7 +3,7 @@
 import re
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,8 +209,9 @@ def _report(parts: Sequence[tuple[Sweep, Ground, Tracker]], out: Path | None) ->
     sweep, _, tracker = parts[0]
     folder = out or Path("runs") / sweep.name
     logged = [_logged(*part) for part in parts]
+    records = {record.trial_id: record for records, _ in logged for record in records}
     report = analyse(
-        list({record.trial_id: record for records, _ in logged for record in records}.values()),
+        _oldest_first(records, [tracker for _, _, tracker in parts]),
         list({record.id: record for _, distances in logged for record in distances}.values()),
         name=" with ".join(one.name for one, _, _ in parts),
         image_edges=sweep.analysis.image_bands,
@@ -221,6 +222,15 @@ def _report(parts: Sequence[tuple[Sweep, Ground, Tracker]], out: Path | None) ->
     write_report(report, folder)
     tracker.log_report(sweep.name, folder)
     return report, folder
+
+
+def _oldest_first(records: Mapping[str, RunRecord], trackers: Sequence[Tracker]) -> list[RunRecord]:
+    """Of several sweeps too, where they share an experiment; different experiments follow each other."""
+    if len(trackers) == 1:
+        return list(records.values())
+    experiments = {(tracker.uri, tracker.experiment): tracker for tracker in trackers}
+    order = [record.trial_id for tracker in experiments.values() for record in tracker.records()]
+    return [records[trial_id] for trial_id in dict.fromkeys(order) if trial_id in records]
 
 
 def _logged(sweep: Sweep, ground: Ground, tracker: Tracker) -> tuple[list[RunRecord], list[DistanceRecord]]:

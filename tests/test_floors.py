@@ -99,6 +99,7 @@ DOORS = {
     "datasets": {"fttune/data/huggingface.py"},  # an extra
     "sklearn": {"fttune/distance/linear_svm.py", "fttune/distance/scores.py", "fttune/training/convex.py"},
     "timm": {"fttune/backbones/chain.py"},  # an extra
+    "plotly": {"fttune/analysis/page.py"},
 }
 # What a bare machine does without: each is imported when the one thing that needs it is asked for.
 BARE_DOORS = {
@@ -165,10 +166,10 @@ def test_tables_regenerate_without_torch_or_ray(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("fttune.cli", ("torch", "ray", "mlflow", "optuna", "matplotlib", "pandas")),
+        ("fttune.cli", ("torch", "ray", "mlflow", "optuna", "matplotlib", "plotly", "pandas")),
         ("fttune.sweep.tune", ("torch", "mlflow")),
         ("fttune.sweep.ground", ("torch", "ray", "mlflow", "optuna")),
-        ("fttune.analysis.report", ("torch", "ray", "mlflow", "sklearn", "scipy.stats")),
+        ("fttune.analysis.report", ("torch", "ray", "mlflow", "matplotlib", "plotly", "sklearn", "scipy.stats")),
         ("fttune.tracking.table", ("torch", "ray", "mlflow")),
         ("fttune.training.run", ("ray", "mlflow", "pydantic", "typer")),
         ("fttune.training.pretrain", ("ray", "mlflow", "pydantic", "typer")),
