@@ -15,8 +15,8 @@ from fttune.data import catalog as datasets
 from fttune.data.catalog import locate
 from fttune.data.dataset import Dataset, left_out
 from fttune.data.store import ImageStore
+from fttune.distance import metrics
 from fttune.distance.job import DistanceJob
-from fttune.distance.metrics import METRICS
 from fttune.distance.sample import Sample
 from fttune.errors import DataError, FttuneError
 from fttune.files import place
@@ -101,9 +101,9 @@ def measured(asked: Measurement, metric: str) -> Row:
     """The distances of a target, one row for each metric, and what they rest on; `all` leaves out what needs images."""
     row, size = backbones.find(asked.backbone), asked.image_size or IMAGE_SIZE
     row.check_size("--image-size", size)
-    names = list(METRICS) if metric == "all" else [metric]
+    names = list(metrics.METRICS) if metric == "all" else [metric]
     if metric != "all":
-        METRICS[metric].check_source(images=asked.source is not None)
+        metrics.find(metric).check_source(images=asked.source is not None)
     runtime = Runtime(store=place("store"), cache=place("features"))
     source = _sample(asked.source, asked, size, runtime) if asked.source else source_mean(asked.backbone, size, "crop")
     if source is None:
@@ -129,7 +129,8 @@ def measured(asked: Measurement, metric: str) -> Row:
 def measured_lines(facts: Row) -> list[str]:
     """What `measured` gives, for a person."""
     head = f"{facts['target']} from {facts['source']}, {facts['backbone']} at {facts['image size']} px"
-    return [head, *(f"{row['metric']:<8}{_told(row)}" for row in facts["metrics"])]
+    width = max(8, *(len(row["metric"]) + 2 for row in facts["metrics"]))
+    return [head, *(f"{row['metric']:<{width}}{_told(row)}" for row in facts["metrics"])]
 
 
 def _told(row: Row) -> str:
@@ -158,7 +159,7 @@ def _measured(job: DistanceJob, runtime: Runtime) -> Row:
         "source images": record.source_images,
         "seed": record.seed,
         "side": record.side,
-        "note": METRICS[record.metric].about,
+        "note": metrics.find(record.metric).about,
     }
 
 

@@ -115,7 +115,7 @@ class DistanceRecord:
     dataset: str
     backbone: str
     source: str  # whose images the target is held against
-    metric: str  # cosine, mmd, svm, cnn
+    metric: str  # a row of `fttune.distance.metrics`
     image_size: int  # pixels, that the backbone is shown; the distance depends on it
     resize: str
     value: float

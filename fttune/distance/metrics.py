@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from fttune.errors import DataError, UsageError
+from fttune.errors import DataError, UsageError, unknown
 
 _RESAMPLES = 1000
 _LEAST = 4  # images of either side that can be halved and still train and test
@@ -152,3 +152,10 @@ _ROWS = (
     ),
 )
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
+
+
+def find(name: str) -> Metric:
+    """The row of a distance; UsageError with the nearest name when there is none."""
+    if name not in METRICS:
+        raise UsageError(unknown("distance", name, METRICS))
+    return METRICS[name]

@@ -14,6 +14,7 @@ from fttune.data.dataset import Dataset, left_out
 from fttune.data.given import given
 from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_digest
+from fttune.distance import metrics
 from fttune.distance.job import DistanceJob
 from fttune.distance.sample import Sample
 from fttune.errors import AbsentDataError, ConfigError, WeightsError, unknown
@@ -229,6 +230,9 @@ def _check_fit(sweep: Sweep, known: Mapping[str, Backbone]) -> None:
     for name in sweep.data.weights:
         if name not in known:
             raise ConfigError(f"data.weights: {unknown('backbone of this grid', name, known)}")
+    for name in sweep.distance.metrics:
+        if name not in metrics.METRICS:
+            raise ConfigError(f"distance.metrics: {unknown('distance', name, metrics.METRICS)}")
 
 
 def _check_weights(backbone: str, runtime: Runtime) -> None:
