@@ -40,7 +40,7 @@ def told(*words: object) -> Any:
         ("trian.lr=1", "did you mean 'train'?"),
         ("grid.datasets={digts: [5]}", "unknown dataset 'digts'; did you mean 'digits'?"),
         ("grid.backbones=[tinny]", "unknown backbone 'tinny'; did you mean 'tiny'?"),
-        ("distance.metrics=[cosin]", "distance.metrics: unknown distance 'cosin'; did you mean 'cosine'?"),
+        ("distance.metrics=[cosin]", "distance.metrics: unknown metric 'cosin'; did you mean 'cosine'?"),
         ("grid.specs=['T(1-7)R(8)']", "layer spec 'T(1-7)R(8)' has 8 layers, but the network has 4: write T(1-3)R(4)"),
         ("grid.random_top=[9]", "9 new layers do not fit a network of 4"),
         ("resources.gpu=1.5", "resources.gpu: must be 'auto', a fraction <= 1 or a whole number, but got 1.5"),

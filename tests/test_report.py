@@ -16,7 +16,7 @@ from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import read_parquet
 
 FILES = {f"fig{n}.{form}" for n in (1, 2, 3) for form in ("png", "svg", "json")}
-FILES |= {f"table{n}.{form}" for n in (1, 2, 3) for form in ("md", "json")}
+FILES |= {f"{table}.{form}" for table in ("table1", "table2", "table3", "modes", "scores") for form in ("md", "json")}
 FILES |= {"table.md", "table.json", "runs.parquet", "distances.parquet", "report.html"}
 
 

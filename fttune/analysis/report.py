@@ -18,7 +18,7 @@ from fttune.files import replacing, writing
 from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import write_parquet
 
-Wanted = tuple[str, int, str, str, int]  # dataset, images per class, backbone, spec, seed
+Wanted = tuple[str, int, str, str, int]  # dataset, images per class, backbone, spec with its way, seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,7 +244,7 @@ def _name(cell: Wanted) -> str:
 
 
 def _cell(record: RunRecord) -> Wanted:
-    return record.dataset, record.images_per_class, record.backbone, record.spec, record.seed
+    return record.dataset, record.images_per_class, record.backbone, record.label, record.seed
 
 
 def _write_json(path: Path, document: object) -> None:

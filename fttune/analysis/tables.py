@@ -5,7 +5,10 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from fttune.analysis.agreement import Agreement, Values, agreements
+from fttune.analysis.foretold import foretold_sheet
+from fttune.analysis.modes import modes_sheet
 from fttune.analysis.published import published_verdict, tables
+from fttune.analysis.ratios import Pairing
 from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band
 from fttune.analysis.sheet import Measure, Row, Sheet, Value
 from fttune.record import DistanceRecord, RunRecord
@@ -43,6 +46,9 @@ class Findings(Protocol):
     def table(self) -> Table: ...
 
     @property
+    def pairing(self) -> Pairing: ...
+
+    @property
     def missing(self) -> Sequence[str]: ...
 
 
@@ -65,6 +71,7 @@ def datasets_sheet(records: Sequence[RunRecord]) -> Sheet:
 def distances_sheet(distances: Sequence[DistanceRecord], edges: Sequence[float]) -> Sheet:
     """Table 2: distances from the source, and in how far the metrics agree on the order."""
     by_place: dict[tuple[str, ...], list[DistanceRecord]] = {}
+    distances = [record for record in distances if record.metric in METRICS]  # a score is no distance
     for record in sorted(distances, key=lambda record: (_paper_order(record.dataset), record.id)):
         by_place.setdefault((*_way(record), *_images(record)), []).append(record)
     ours, published = _measured_agreements(distances), published_agreements()
@@ -111,6 +118,8 @@ TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "table1": lambda report: _with_runs(datasets_sheet(report.records), report),
     "table2": lambda report: distances_sheet(report.distances, report.table.distance_edges),
     "table3": lambda report: _with_runs(verdicts_sheet(report.table), report),
+    "modes": lambda report: modes_sheet(report.records, report.table.confidence),
+    "scores": lambda report: foretold_sheet(report.distances, report.pairing.pairs),
 }
 
 
