@@ -1,7 +1,7 @@
 """A way to adapt is a spec trained in phases: equal to its parts, fair to the others, resumed bit for bit."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
 from fttune.training.bench import Bench
 from fttune.training.convex import STRENGTHS, Regression, scaled, training_set
-from fttune.training.inputs import Labelled
-from fttune.training.loop import fit_legs
+from fttune.training.inputs import Inputs, Labelled
+from fttune.training.loop import Leg, Route, fit_legs
 from fttune.training.run import run_bundle
 from fttune.trial import Trial, Views, stored_size
 from fttune.ways import WAYS, Phase, Way, phases
@@ -234,6 +234,45 @@ def test_the_best_report_of_all_phases_is_what_is_tested(store: ImageStore, runt
     assert max(point.val_accuracy for point in alone) > max(point.val_accuracy for point in points[3:])
     for name in ("best_step", "val_accuracy", "test_accuracy", "test_mean_class_accuracy", "train_accuracy"):
         assert record[name] == head[name], name
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Inputs that write down which images were drawn, and with which draws still to come."""
+
+    inputs: Inputs
+    rows: list[tuple[list[int], bytes]]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        drawn = self.inputs.draw(rows, generator)
+        self.rows.append((rows.tolist(), generator.get_state().numpy().tobytes()))
+        return drawn
+
+    def show(self, rows: slice) -> Tensor:
+        return self.inputs.show(rows)
+
+
+@pytest.mark.parametrize("views", ["fixed-3", "crop"])
+def test_every_way_is_shown_the_same_images_in_the_same_views_and_order(
+    store: ImageStore, runtime: Runtime, views: Views
+) -> None:
+    seen = []
+    for spec, way in ((FROZEN, "plain"), (TUNED, "plain"), (TUNED, "lpft"), (TUNED, "gradual"), (TUNED, "tune_bn")):
+        trial = trial_on(store, spec, way, views=views)
+        bench, rows = Bench.set_up(trial, runtime, trial.depths), []
+        route = bench.route(bench.leg(0))
+
+        def watched(phase: int, route: Route = route, rows: list[tuple[list[int], bytes]] = rows) -> Leg:
+            leg = route.set_up(phase)
+            return replace(leg, train=replace(leg.train, inputs=Seen(leg.train.inputs, rows)))
+
+        fit_legs(replace(route, set_up=watched), trial.hparams, seed=3, report=lambda _: None)
+        seen.append(rows)
+    assert len(seen[0]) == 12
+    assert all(rows == seen[0] for rows in seen)
 
 
 class After:
