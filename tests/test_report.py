@@ -18,8 +18,8 @@ from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import read_parquet
 
 FILES = {f"fig{n}.{form}" for n in (1, 2, 3) for form in ("png", "svg", "json")}
-FILES |= {f"{name}.{form}" for name in ("regret", "trend", "modes", "scores") for form in ("md", "json")}
 FILES |= {f"table{n}.{form}" for n in (1, 2, 3) for form in ("md", "json")}
+FILES |= {f"{table}.{form}" for table in ("regret", "trend", "modes", "scores") for form in ("md", "json")}
 FILES |= {"table.md", "table.json", "runs.parquet", "distances.parquet", "report.html"}
 
 

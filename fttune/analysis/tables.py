@@ -50,13 +50,13 @@ class Findings(Protocol):
     def table(self) -> Table: ...
 
     @property
-    def pairing(self) -> Pairing: ...
-
-    @property
     def trend(self) -> Trend: ...
 
     @property
     def regret(self) -> Regret: ...
+
+    @property
+    def pairing(self) -> Pairing: ...
 
     @property
     def missing(self) -> Sequence[str]: ...
@@ -132,9 +132,9 @@ TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "table1": lambda report: _with_runs(datasets_sheet(report.records), report),
     "table2": lambda report: distances_sheet(report.distances, report.table.distance_edges),
     "table3": lambda report: _with_runs(verdicts_sheet(report.table), report),
+    "trend": lambda report: trend_sheet(report.trend, report.table),
     "modes": lambda report: modes_sheet(report.records, report.table.confidence),
     "scores": lambda report: foretold_sheet(report.distances, report.pairing.pairs),
-    "trend": lambda report: trend_sheet(report.trend, report.table),
 }
 
 
