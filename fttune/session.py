@@ -249,12 +249,13 @@ def _logged(sweep: Sweep, ground: Ground, tracker: Tracker) -> tuple[list[RunRec
 def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, *, as_json: bool, code: int) -> None:
     if as_json:
         table: dict[str, Any] = {"sweep": sweep.name, "exit_code": code, "report": str(folder)}
-        table["mlflow"] = masked(tracker.uri)
+        table |= {"mlflow": masked(tracker.uri), "trials": tracker.page(sweep.name)}
         return print_json(table | {"table": report.document})
     place = (
         f"MLflow: uv run mlflow ui --backend-store-uri {masked(tracker.uri)}   (experiment {sweep.tracking.experiment})"
     )
-    return print_lines([*summary(report).split("\n"), f"report: {folder / 'report.html'}", place])
+    trials = f"trials: {tracker.page(sweep.name)}"
+    return print_lines([*summary(report).split("\n"), f"report: {folder / 'report.html'}", place, trials])
 
 
 def _cell(trial: Trial) -> Wanted:
