@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from fttune.entries import DatasetGrid, absolute, distinct
 from fttune.errors import ConfigError, unknown
 from fttune.layers import LayerSpec
 from fttune.mistakes import checked
@@ -16,58 +17,7 @@ from fttune.tree import override, read_tree
 from fttune.trial import fixed_views
 from fttune.ways import PLAIN, WAYS, find, is_convex
 
-# Keys that say where images come from; one of them, or none.
-PLACES = ("of", "path", "torchvision", "hf", "parquet")
 _SPECS = ("freeze", "tune")  # modes that are a layer spec and nothing more
-
-
-class DatasetEntry(Part):
-    """Which images: a row of the catalog or a set of the user's, all of it or a part."""
-
-    of: str | None = None  # a name of the catalog, where the entry has another
-    path: Path | None = None  # a folder of class folders
-    torchvision: str | None = None  # the name of a set of torchvision
-    hf: str | None = None  # the name or the folder of a set of Hugging Face datasets
-    parquet: Path | None = None  # a file of images and labels
-    half: Literal["a", "b"] | None = None  # of the classes
-    options: dict[str, Any] = Field(default_factory=dict)  # how the set is read, and which part of it: docs/data.md
-    val: Count | None = None  # images per class; None: the catalog's, or 5
-    test: Count | None = None  # images per class; None: the catalog's, the official test set, or 10
-
-    @model_validator(mode="after")
-    def _check_one_place(self) -> Self:
-        named = [name for name in PLACES if getattr(self, name) is not None]
-        if len(named) > 1:
-            raise ValueError(f"images come from one place, but {' and '.join(named)} are given")
-        return self
-
-    def resolved(self, folder: Path) -> Self:
-        """The entry with its relative paths made absolute; a set of Hugging Face is a path only where there is one."""
-        found = {"path": absolute(self.path, folder), "parquet": absolute(self.parquet, folder)}
-        if self.hf and (folder / self.hf).is_dir():
-            found |= {"hf": str(absolute(Path(self.hf), folder))}
-        return self.model_copy(update=found)
-
-
-class DatasetGrid(DatasetEntry):
-    """One dataset of the grid; a bare list in the file is `images_per_class`."""
-
-    images_per_class: tuple[Count, ...] = Field(min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_bare_list(cls, value: Any) -> Any:
-        return {"images_per_class": value} if isinstance(value, list | int) else value
-
-    @field_validator("images_per_class", mode="before")
-    @classmethod
-    def _read_single(cls, value: Any) -> Any:
-        return [value] if isinstance(value, int) else value
-
-    @field_validator("images_per_class")
-    @classmethod
-    def _refuse_repeats(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        return _distinct(value)
 
 
 class Grid(Part):
@@ -91,7 +41,7 @@ class Grid(Part):
     @field_validator("backbones", "random_top", "modes", "specs", "seeds")
     @classmethod
     def _refuse_repeats(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        return _distinct(value)
+        return distinct(value)
 
     @model_validator(mode="after")
     def _need_specs(self) -> Self:
@@ -206,7 +156,7 @@ class Distance(Part):
     @field_validator("metrics")
     @classmethod
     def _refuse_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _distinct(value)
+        return distinct(value)
 
 
 class Analysis(Part):
@@ -289,23 +239,6 @@ def _check_way(mode: str) -> None:
         find(mode)
     except ConfigError as error:
         raise ConfigError(f"grid.modes: {error}") from None
-
-
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    seen: set[object] = set()
-    for value in values:
-        if value in seen:
-            raise ValueError(f"'{value}' stands twice, which would make duplicate trials")
-        seen.add(value)
-    return values
-
-
-def absolute(path: Path | None, folder: Path) -> Path | None:
-    """A path of a file in `folder`, with `~` and `..` resolved; ConfigError for one that no system could have."""
-    try:
-        return path and (folder / path.expanduser()).resolve()
-    except (ValueError, RuntimeError) as error:  # a NUL, a link to itself; the home of nobody
-        raise ConfigError(f"the path {str(path)!r} leads nowhere: {error}") from None
 
 
 def _resolve(sweep: Sweep, folder: Path) -> Sweep:

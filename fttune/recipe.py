@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fttune.config import PLACES, DatasetEntry, absolute
+from fttune.entries import PLACES, DatasetEntry, absolute
 from fttune.mistakes import checked
 from fttune.part import Count, Name, Part
 from fttune.schedule import Schedule

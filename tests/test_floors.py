@@ -19,10 +19,22 @@ GROUND = {"errors", "text", "layers", "ways", "trial", "record", "runtime", "fil
     "schedule",
     "secrets",
     "config",
+    "entries",
     "recipe",
     "interrupt",
 }
-VALUES = GROUND - {"condition", "tree", "mistakes", "part", "schedule", "config", "recipe", "plan", "interrupt"}
+VALUES = GROUND - {
+    "condition",
+    "tree",
+    "mistakes",
+    "part",
+    "schedule",
+    "config",
+    "entries",
+    "recipe",
+    "plan",
+    "interrupt",
+}
 UPPER = GROUND | {
     "caching",
     "cost",
@@ -55,8 +67,9 @@ ROOMS: dict[str, set[str]] = {
     "interrupt": set(),
     "secrets": set(),
     "schedule": {"trial", "part"},
-    "config": {"errors", "layers", "ways", "tree", "trial", "mistakes", "part", "schedule", "secrets"},
-    "recipe": {"trial", "tree", "mistakes", "part", "schedule", "config"},
+    "entries": {"errors", "part"},
+    "config": {"entries", "errors", "layers", "ways", "tree", "trial", "mistakes", "part", "schedule", "secrets"},
+    "recipe": {"trial", "tree", "mistakes", "part", "schedule", "entries"},
     "plan": {"errors", "layers", "ways", "trial", "record", "config"},
     "data": VALUES,
     "backbones": VALUES,

@@ -7,7 +7,7 @@ from pathlib import Path
 from fttune.backbones import catalog as backbones
 from fttune.backbones.backbone import Backbone
 from fttune.backbones.source import SourceMean, available, source_mean
-from fttune.config import DatasetEntry, DatasetGrid, Sweep
+from fttune.config import Sweep
 from fttune.data import catalog as datasets
 from fttune.data.classes import too_small
 from fttune.data.dataset import Dataset, left_out
@@ -17,6 +17,7 @@ from fttune.data.store import Corrupt, ImageStore, build, find_digest
 from fttune.distance import metrics
 from fttune.distance.job import DistanceJob
 from fttune.distance.sample import Sample
+from fttune.entries import DatasetEntry, DatasetGrid
 from fttune.errors import AbsentDataError, ConfigError, WeightsError, unknown
 from fttune.files import place, writing
 from fttune.plan import BackboneFacts, DatasetFacts, Facts, expand
