@@ -11,6 +11,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,10 +43,14 @@ class FeatureKey:
     resize: str
     image_size: int  # pixels
     dtype: str = "float32"
+    device: str = "cpu"  # type: what one kind of device makes of an image, another does to other digits
 
     @property
     def folder(self) -> str:
-        return digest(asdict(self))[:32]
+        told = asdict(self)
+        if self.device == "cpu":  # folders had their names before devices were told apart
+            del told["device"]
+        return digest(told)[:32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,16 +64,21 @@ class FeatureTable:
     @classmethod
     def of(cls, values: Tensor) -> Self:
         """A table of float32 [N, ...] in memory."""
-        place = torch.arange(len(values))
+        place = torch.arange(len(values), device=values.device)
         return cls(segments=(values,), segment=torch.zeros_like(place), place=place)
 
     def __len__(self) -> int:
         return len(self.place)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the features are."""
+        return self.place.device
+
     def take(self, which: Tensor) -> Tensor:
-        """The features of some of the showings, `which` int64 [B] on the CPU: the one copy that is made of them."""
+        """The features of some of the showings, `which` int64 [B] beside the table: the one copy made of them."""
         if len(self.segments) == 1:
-            return self.segments[0].index_select(0, self.place[which].to(self.segments[0].device))
+            return self.segments[0].index_select(0, self.place[which])
         owner, place = self.segment[which], self.place[which]
         taken = torch.empty(len(which), *self.segments[0].shape[1:])
         for number in owner.unique().tolist():
@@ -76,28 +86,38 @@ class FeatureTable:
             taken[here] = self.segments[number][place[here]]
         return taken
 
-    def to(self, device: torch.device) -> Self:
-        """On a CPU the mapped table itself; elsewhere a copy that is resident there."""
-        return self if device.type == "cpu" else self.of(self.take(torch.arange(len(self))).to(device))
+    def to(self, device: torch.device, room: int) -> Self:
+        """A copy that is resident on a device other than the CPU if it takes at most `room` bytes; else the table."""
+        if device.type == "cpu" or len(self) * self.segments[0][0].nbytes > room:
+            return self
+        return self.of(self.take(torch.arange(len(self))).to(device))
 
 
 Pass = Callable[[np.ndarray, Sequence[int]], Iterable[dict[int, Tensor]]]  # showings, layers -> batches by layer
 
 
 def reach(
-    root: Path, key: FeatureKey, layers: Sequence[int], wanted: np.ndarray, forward: Pass, *, room: int | None = None
+    root: Path,
+    key: FeatureKey,
+    layers: Sequence[int],
+    wanted: np.ndarray,
+    forward: Pass,
+    *,
+    reads: int | None = None,
+    room: int | None = None,
 ) -> dict[int, FeatureTable]:
     """A table at each of `layers` for the showings `wanted`; what the cache lacks is computed first, in one pass.
 
     Processes that ask at once do the work once. A damaged file is computed again. With more than `room` bytes in the
-    cache, the files longest unused go; what is mapped stays readable. Where the disk is full, the tables are held by
-    this process alone.
+    cache, the files longest unused go; what is mapped stays readable on a disk of this machine (on a network's, not
+    where another machine removes it). Where the disk is full, the tables are held by this process alone: that of the
+    layer that the caller `reads`, if it says which, and no other.
     """
     try:
         tables = _reach(root / key.folder, layers, wanted, forward)
     except StoreError as error:
         _log.warning("%s; until then each process computes its features for itself", error)
-        return _in_memory(layers, wanted, forward)
+        return _in_memory(layers if reads is None else [reads], wanted, forward)
     if room is not None:
         with locked(root / "room"):
             _evict(root, room)
@@ -107,6 +127,8 @@ def reach(
 def _reach(folder: Path, layers: Sequence[int], wanted: np.ndarray, forward: Pass) -> dict[int, FeatureTable]:
     """From the files of a folder, which gets what it lacks. StoreError when it has no room for that."""
     with writing(folder), locked(folder / "features"):
+        for left in folder.glob(".*.arrow.*.tmp"):  # of a process that was killed: only the holder of the lock writes
+            left.unlink(missing_ok=True)
         segments = {layer: _merged(folder, layer) for layer in layers}
         for lacking, missing in _lacking(segments, wanted):
             _write_pass(folder, missing, lacking, forward(missing, lacking))
@@ -120,8 +142,8 @@ def _reach(folder: Path, layers: Sequence[int], wanted: np.ndarray, forward: Pas
 
 def _in_memory(layers: Sequence[int], wanted: np.ndarray, forward: Pass) -> dict[int, FeatureTable]:
     every, place = np.unique(wanted, return_inverse=True)
-    batches = list(forward(every, layers))
-    tables = {layer: FeatureTable.of(torch.cat([batch[layer] for batch in batches]).cpu()) for layer in layers}
+    batches = [{layer: batch[layer].cpu() for layer in layers} for batch in forward(every, layers)]
+    tables = {layer: FeatureTable.of(torch.cat([batch[layer] for batch in batches])) for layer in layers}
     which = torch.from_numpy(place)
     return {layer: replace(table, segment=torch.zeros_like(which), place=which) for layer, table in tables.items()}
 
@@ -184,7 +206,8 @@ def _table(segments: Sequence[_Segment], wanted: np.ndarray) -> FeatureTable | N
     if not (held[spot] == wanted).all():
         return None
     for segment in segments:
-        os.utime(segment.path, ns=(time.time_ns(), segment.path.stat().st_mtime_ns))
+        with suppress(FileNotFoundError):  # removed by a process that made room: what is mapped serves all the same
+            os.utime(segment.path, ns=(time.time_ns(), segment.path.stat().st_mtime_ns))
     table = FeatureTable(
         segments=tuple(segment.values for segment in segments),
         segment=torch.from_numpy(owner[spot]),
@@ -261,7 +284,10 @@ def _tensor(values: np.ndarray) -> Tensor:
 
 def _evict(root: Path, room: int) -> None:
     """Remove the files longest unused until the cache holds at most `room` bytes."""
-    files = [(path, path.stat()) for path in root.glob("*/*.arrow")]
+    files: list[tuple[Path, os.stat_result]] = []
+    for path in root.glob("*/*.arrow"):
+        with suppress(FileNotFoundError):  # put together with others meanwhile
+            files.append((path, path.stat()))
     held = sum(stat.st_size for _, stat in files)
     for path, stat in sorted(files, key=lambda file: file[1].st_atime_ns):
         if held <= room:

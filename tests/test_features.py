@@ -1,5 +1,6 @@
 """The cache of frozen features is exact, shared, repaired, and computes what is missing and nothing else."""
 
+import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from fttune.feature_cache import FeatureKey, FeatureTable, reach
 from fttune.features import Norm, features_at, showings
+from fttune.training.inputs import FeatureInputs
+from values import HPARAMS
 
 KEY = FeatureKey(weights="w", data="d", backbone="tiny", resize="crop", image_size=8)
 
@@ -125,6 +128,58 @@ def test_an_error_in_computing_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
+def test_a_file_that_another_process_removes_meanwhile_is_no_failure(tmp_path: Path) -> None:
+    want(tmp_path, [1, 2], [3], Network())
+
+    def forward(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+        (path,) = tmp_path.rglob("3-*.arrow")
+        path.unlink()
+        yield from Network()(missing, layers)
+
+    tables = reach(tmp_path, KEY, [3, 5], np.array([1, 2]), forward)
+    assert {layer: whole(table) for layer, table in tables.items()} == {n: [[1, n], [2, n]] for n in (3, 5)}
+
+
+def test_making_room_passes_over_what_goes_away_by_itself(tmp_path: Path) -> None:
+    want(tmp_path, [1], [2], Network())
+    (there,) = tmp_path.rglob("*.arrow")
+    there.with_name("9-gone.arrow").symlink_to("nowhere")  # listed, and gone when it is looked at
+    want(tmp_path, [1], [2], Network(), room=0)
+    assert not there.exists()
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_use(tmp_path: Path) -> None:
+    folder = tmp_path / KEY.folder
+    folder.mkdir()
+    half = folder / ".3-0123456789abcdef.arrow.4711.tmp"
+    half.write_bytes(b"ARROW1")
+    want(tmp_path, [1], [3], Network())
+    assert not half.exists()
+
+
+def test_where_the_disk_is_full_only_the_layer_that_is_read_is_held(tmp_path: Path) -> None:
+    network, limits = Network(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
+    try:
+        tables = reach(tmp_path, KEY, [3, 5], np.array([2, 1, 2]), network, reads=5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {layer: whole(table) for layer, table in tables.items()} == {5: [[2, 5], [1, 5], [2, 5]]}
+    assert network.asked[-1] == ([1, 2], [5])
+
+
+def test_a_table_without_room_on_the_device_is_read_batch_by_batch() -> None:
+    device = torch.device("meta")  # as good as any that is not a CPU
+    table = FeatureTable.of(torch.arange(12.0).view(6, 2))
+    assert table.to(device, 47) is table
+    resident = table.to(device, 48)
+    assert (resident.device, len(resident)) == (device, 6)
+    for held in (table, resident):
+        inputs = FeatureInputs(table=held, images=6, hparams=HPARAMS, device=device)
+        assert inputs.show(slice(0, 4)).device == inputs.draw(torch.tensor([5]), torch.Generator()).device == device
+    assert table.to(torch.device("cpu"), 0) is table
+
+
 @pytest.mark.parametrize("small", [0, 2**26])
 def test_what_does_not_fit_in_memory_is_written_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int
@@ -147,6 +202,10 @@ def test_beyond_its_room_the_cache_forgets_what_was_longest_unused(tmp_path: Pat
     want(tmp_path, [3], [2], network, room=most)
     assert len(network.asked) == 4
     assert sum(file.stat().st_size for file in tmp_path.glob("*/*.arrow")) <= most
+
+
+def test_features_of_a_cpu_stay_where_they_always_were() -> None:
+    assert KEY.folder == "13676008367e19475f6bb2ae324193bc"
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(FeatureKey)])

@@ -99,7 +99,8 @@ class Bench:
         labels, hparams = torch.from_numpy(self.store.labels[rows]).to(self.device), self.trial.hparams
         if self.cached:
             table = self._features(showings(rows, codes).ravel())
-            inputs = FeatureInputs(table=table.to(self.device), images=len(rows), hparams=hparams)
+            resident = table.to(self.device, image_room(self.device))
+            inputs = FeatureInputs(table=resident, images=len(rows), hparams=hparams, device=self.device)
             return Labelled(inputs=inputs, labels=labels, logits=self.student.trained)
         viewer, room = Viewer.of(hparams, self.store.size, rows), image_room(self.device)
         inputs = stored(self.store, rows, self.device, viewer, self.norm, room=room)
@@ -113,9 +114,10 @@ class Bench:
             backbone=trial.cell.backbone,
             resize=trial.hparams.resize,
             image_size=trial.hparams.image_size,
+            device=self.device.type,
         )
-        tables = reach(self.runtime.cache, key, self.depths, wanted, self._forward, room=self.runtime.cache_bytes)
-        return tables[self.student.spec.frozen]
+        own, room = self.student.spec.frozen, self.runtime.cache_bytes
+        return reach(self.runtime.cache, key, self.depths, wanted, self._forward, reads=own, room=room)[own]
 
     def _forward(self, missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
         images = shown(self.store, missing, self.trial.hparams.image_size, self.device)

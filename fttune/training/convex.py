@@ -53,7 +53,7 @@ def training_set(leg: Leg) -> tuple[np.ndarray, np.ndarray]:
     inputs = leg.train.inputs
     assert isinstance(inputs, FeatureInputs)  # the views of a probe are fixed
     leg.student.eval()
-    shown: Tensor = inputs.table.take(torch.arange(len(inputs.table)))
+    shown: Tensor = inputs.table.take(torch.arange(len(inputs.table))).to(inputs.device)
     for layer in leaves(leg.student)[:-1]:
         shown = layer(shown)
     views = len(inputs.table) // inputs.images

@@ -21,14 +21,14 @@ def pick_device(wanted: str) -> torch.device:
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """A small or passing tensor on `device`, without waiting for what the device is doing."""
-    if device.type != "cuda":
+    if device.type != "cuda" or values.is_cuda:
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
 
 
-def mixed(device: torch.device) -> torch.autocast:
-    """Convolutions and products in bfloat16 where a GPU has it; elsewhere everything stays float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=_has_bfloat16(device))
+def mixed(device: torch.device, *, wanted: bool = True) -> torch.autocast:
+    """Convolutions and products in bfloat16 where a GPU has it and it is wanted; else everything stays float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and _has_bfloat16(device))
 
 
 def image_room(device: torch.device) -> int:

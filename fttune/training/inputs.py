@@ -18,6 +18,8 @@ from fttune.features import Norm
 from fttune.training.device import sent
 from fttune.trial import HParams
 
+_CPU = torch.device("cpu")
+
 
 class Inputs(Protocol):
     """A set of images as a training sees it."""
@@ -131,12 +133,16 @@ class FeatureInputs:
     table: FeatureTable
     images: int  # N
     hparams: HParams
+    device: torch.device = _CPU  # of the training; the table is there too where it has room
 
     def __len__(self) -> int:
         return self.images
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return self.table.take(drawn_fixed(self.hparams.views, len(rows), generator) * self.images + rows)
+        return self._take(drawn_fixed(self.hparams.views, len(rows), generator) * self.images + rows)
 
     def show(self, rows: slice) -> Tensor:
-        return self.table.take(torch.arange(self.images)[rows])
+        return self._take(torch.arange(self.images)[rows])
+
+    def _take(self, which: Tensor) -> Tensor:
+        return sent(self.table.take(sent(which, self.table.device)), self.device)

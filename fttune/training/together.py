@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from fttune.record import CurvePoint
+from fttune.training.device import sent
 from fttune.training.heads import Heads
 from fttune.training.inputs import Labelled
 from fttune.training.loop import Best, Clock, Fit, Scores, scores
@@ -55,7 +56,7 @@ class Seat:
         dropout = torch.Generator(device)
         dropout = dropout.manual_seed(self.seed) if device.type == "cuda" else dropout.set_state(self.dropout)
         for rows in Batches(len(self.train.labels), min(size, len(self.train.labels)), order):
-            yield self.before(self.train.inputs.draw(rows, order), dropout), self.train.labels[rows.to(device)]
+            yield self.before(self.train.inputs.draw(rows, order), dropout), self.train.labels[sent(rows, device)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
