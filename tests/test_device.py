@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -11,17 +12,19 @@ import torch
 from torch.nn.functional import linear
 
 from fttune.backbones import catalog
+from fttune.feature_cache import FeatureTable
 from fttune.features import Norm
 from fttune.layers import LayerSpec
 from fttune.sweep.tune import ALLOCATOR
-from fttune.training.device import image_room, mixed, sent
-from fttune.training.inputs import ImageInputs, Labelled, Viewer
+from fttune.training.device import image_room, mixed, own_generators, sent
+from fttune.training.heads import Heads
+from fttune.training.inputs import FeatureInputs, ImageInputs, Labelled, Viewer
 from fttune.training.steps import Training
 from fttune.training.surgery import apply_spec
+from fttune.training.together import Seat, leaves
 from values import HPARAMS
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def test_on_a_cpu_nothing_is_rounded_further_and_no_image_needs_a_copy() -> None:
@@ -32,7 +35,45 @@ def test_on_a_cpu_nothing_is_rounded_further_and_no_image_needs_a_copy() -> None
     assert image_room(CPU) == 0
 
 
-@on_a_gpu
+@pytest.fixture
+def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is mixed is so on a CPU too, as it is on a GPU that has bfloat16."""
+    monkeypatch.setattr("fttune.training.device._has_bfloat16", lambda device: True)
+
+
+def first_loss(spec: LayerSpec, *, cached: bool) -> float:
+    """Of a step on 24 images, or on features of them that were computed before."""
+    net = catalog.load("tiny")
+    student = apply_spec(net, spec, classes=3, bn="source", seed=0)
+    images = torch.rand(24, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    shown = student.frozen(images) if cached else images
+    inputs = FeatureInputs(table=FeatureTable.of(shown.detach()), images=24, hparams=HPARAMS)
+    logits = student.trained if cached else student.logits
+    data = Labelled(inputs=inputs, labels=torch.arange(24) % 3, logits=logits)
+    training = Training.begin(student, 24, replace(HPARAMS, batch_size=24), seed=0)
+    with own_generators(0):
+        training.advance(data, 1)
+    return training.mean_loss()
+
+
+@pytest.mark.usefixtures("bfloat16")
+@pytest.mark.parametrize("spec", ["F(1)R(2-4)", "F(1-2)R(3-4)", "F(1-3)R(4)", "F(1)T(2-3)R(4)"])
+def test_frozen_layers_are_never_rounded_so_that_cached_and_computed_features_agree(spec: str) -> None:
+    parsed = LayerSpec.parse(spec)
+    assert first_loss(parsed, cached=False) == pytest.approx(first_loss(parsed, cached=True), rel=1e-6)
+
+
+def test_a_classifier_alone_is_trained_in_full_precision_and_more_is_not(request: pytest.FixtureRequest) -> None:
+    specs = [LayerSpec.parse(spec) for spec in ("F(1-3)R(4)", "F(1-2)R(3-4)", "T(1-3)R(4)")]
+    head, *more = (first_loss(spec, cached=False) for spec in specs)
+    request.getfixturevalue("bfloat16")
+    head_there, *more_there = (first_loss(spec, cached=False) for spec in specs)
+    assert head_there == head
+    assert all(there != here for there, here in zip(more_there, more, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("backbone", ["tiny", "resnet18"])
 def test_no_step_on_a_gpu_waits_for_it(backbone: str) -> None:
     hparams = replace(HPARAMS, views="crop", image_size=64, steps=9, lr_drop_steps=(4,))
@@ -54,7 +95,43 @@ def test_no_step_on_a_gpu_waits_for_it(backbone: str) -> None:
     assert np.isfinite(training.mean_loss())
 
 
-@on_a_gpu
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("at_once", [False, True])
+def test_no_step_on_cached_features_waits_for_a_gpu(at_once: bool) -> None:
+    net = catalog.load("tiny").to(CUDA)
+    student = apply_spec(net, LayerSpec.parse("F(1-3)R(4)"), classes=3, bn="source", seed=0)
+    student.trained.to(CUDA)
+    table = FeatureTable.of(torch.randn(24, 32)).to(CUDA, 2**20)
+    inputs = FeatureInputs(table=table, images=24, hparams=HPARAMS, device=CUDA)
+    data = Labelled(inputs=inputs, labels=torch.arange(24, device=CUDA) % 3, logits=student.trained)
+    if at_once:
+        seat = Seat(student=student, train=data, val=data, seed=0, dropout=torch.get_rng_state())
+        last, batches = leaves(student)[-1], seat.batches(8)
+        assert isinstance(last, torch.nn.Linear)
+        heads = Heads.begin([last], [HPARAMS, replace(HPARAMS, lr=0.1)])
+
+        def step() -> None:
+            features, labels = next(batches)
+            heads.advance(features[None], labels[None], 1.0)
+    else:
+        training = Training.begin(student, 24, HPARAMS, seed=0)
+
+        def step() -> None:
+            training.advance(data, training.step + 1)
+
+    with torch.no_grad() if at_once else nullcontext():
+        step()  # what is made once may wait
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step()
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_room_for_images_leaves_the_step_half_of_what_is_free() -> None:
     free, _ = torch.cuda.mem_get_info(CUDA)
     assert 0 < image_room(CUDA) <= free // 2 + 2**20

@@ -123,6 +123,31 @@ def test_torchs_own_generator_is_left_alone(store: ImageStore, runtime: Runtime)
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_cached_computed_and_bundled_trainings_agree(store: ImageStore, runtime: Runtime) -> None:
+    """But for what TF32 and the draws of dropout leave: another kernel draws for a bundle."""
+    there, trials = replace(runtime, device="cuda", threads=None), grid(store)
+    together, curves = run(trials, there)
+    (cached,), own = run(trials[:1], there)
+    computed: list[CurvePoint] = []
+    (other,) = run_bundle(Bundle(trials=(trials[0],)), there, lambda _, point: computed.append(point))
+    for left, right in zip(own[trials[0]], computed, strict=True):
+        assert (left.train_loss, left.val_loss) == pytest.approx((right.train_loss, right.val_loss), rel=1e-2)
+    for left, right in zip(own[trials[0]], curves[trials[0]], strict=True):
+        assert (left.train_loss, left.val_loss) == pytest.approx((right.train_loss, right.val_loss), rel=0.1)
+    assert {record.device for record in (*together, cached, other)} == {torch.cuda.get_device_name()}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("views", ["crop", "center"])
+def test_on_a_gpu_a_tuned_trial_comes_to_its_end(store: ImageStore, runtime: Runtime, views: str) -> None:
+    (record,), curves = run([head(store, spec="T(1-3)R(4)", views=views)], replace(runtime, device="cuda"))
+    assert (record.status, record.device) == ("done", torch.cuda.get_device_name())
+    assert all(len(curve) == 3 for curve in curves.values())
+
+
 def settings(**changes: Any) -> HParams:
     return replace(HPARAMS, **changes)
 

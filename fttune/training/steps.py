@@ -69,7 +69,7 @@ class Training:
                 for group in self.optimiser.param_groups:
                     group["lr"] /= 10
             rows = next(self.batches)
-            logits = _logits(data, data.inputs.draw(rows, self.generator))
+            logits = _logits(self.student, data, data.inputs.draw(rows, self.generator))
             loss = cross_entropy(logits, data.labels[sent(rows, data.labels.device)])
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -149,13 +149,13 @@ def _optimiser(student: Student, hparams: HParams) -> torch.optim.SGD:
     return torch.optim.SGD(groups, momentum=hparams.momentum, weight_decay=hparams.weight_decay, fused=True)
 
 
-def _logits(data: Labelled, batch: Tensor) -> Tensor:
-    """In float32, whatever they were computed in.
+def _logits(student: Student, data: Labelled, batch: Tensor) -> Tensor:
+    """In float32, whatever they were computed in: a classifier alone in float32 too, as where many train at once.
 
     UsageError where torch's BatchNorm refuses a batch: it must see two values of a channel to have a variance.
     """
     try:
-        with mixed(batch.device):
+        with mixed(batch.device, wanted=not student.head_alone):
             return data.logits(batch).float()
     except ValueError as error:
         if not str(error).startswith("Expected more than 1 value per channel"):

@@ -27,9 +27,17 @@ class Student:
     bn: BatchNorm
     dropout: Dropout = "trained"
 
+    @property
+    def head_alone(self) -> bool:
+        """Whether a new classifier is all that is trained."""
+        return not self.spec.tuned and self.spec.random == 1
+
     def logits(self, inputs: Tensor) -> Tensor:
-        """From images (or, where the frozen part is empty, from its output) to logits [B, classes]."""
-        with torch.no_grad():
+        """From images (or, where the frozen part is empty, from its output) to logits [B, classes].
+
+        The frozen part is computed in float32, as what is cached of it is.
+        """
+        with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
             features = self.frozen(inputs)
         return self.trained(features)
 
