@@ -3,9 +3,12 @@
 import errno
 import fcntl
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from fttune.errors import DataError, StoreError
 
@@ -16,6 +19,7 @@ _PLACES = {
     "state": "FTTUNE_STATE",
     "networks": "FTTUNE_NETWORKS",
 }
+_A_LOOK = 0.5  # seconds, more than anybody who looks at a lock keeps it
 
 
 def place(name: str) -> Path:
@@ -51,7 +55,7 @@ def writing(folder: Path) -> Iterator[None]:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; it takes the place of `path` only when the block succeeds."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")  # machines share folders
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -76,12 +80,26 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Try to hold `path` alone without waiting; gives whether it was free."""
+    """Try to hold `path` alone; gives whether it was free. It waits out those who only look whether it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        end = time.monotonic() + _A_LOOK
+        while not (free := _try(lock, fcntl.LOCK_EX)) and time.monotonic() < end:
+            time.sleep(0.02)
+        yield free
+
+
+def held(path: Path) -> bool:
+    """Whether somebody holds `path` alone."""
+    if not path.exists():
+        return False
+    with path.open("a") as lock:
+        return not _try(lock, fcntl.LOCK_SH)  # with others who look at the same time
+
+
+def _try(lock: IO[str], how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -50,7 +50,8 @@ class Keeper:
         if self.path is not None:
             try:
                 checkpoint.save(self.path, self.terms, state)
-            except FttuneError as error:
+            except (FttuneError, FileNotFoundError) as error:
+                # The latter where another sweep takes up the same trial: half a file looks like what a dead one left.
                 _log.warning("the trial goes on without a checkpoint: %s", error)
         self._saved, self._stepped = time.monotonic(), False
         if self.stopped():
