@@ -115,6 +115,23 @@ def test_a_writer_gives_signs_of_life_and_clears_its_claim(tracker: Tracker, tmp
     assert tracker.claim("s") is None
 
 
+def test_signs_of_life_do_not_wait_for_the_end_of_a_batch(tracker: Tracker, tmp_path: Path) -> None:
+    beats: list[int] = []
+
+    def counts() -> Counts:
+        beats.append(1)
+        return Counts()
+
+    writer = Writer(tracker, tmp_path / "spool", "s", pause=60, between_beats=0)
+    assert writer.hold()
+    writer.counts = counts
+    for trial in TRIALS[:3]:
+        writer.started(trial)
+        writer.finished(record_of(trial))
+    assert writer.close() == 0
+    assert len(beats) > 6, "one for each request, not for each batch"
+
+
 def test_a_writer_whose_sweep_was_taken_delivers_nothing_more_and_keeps_it(tracker: Tracker, tmp_path: Path) -> None:
     writer = Writer(tracker, tmp_path / "spool", "s", pause=0.02, between_beats=0.05)
     assert writer.hold()

@@ -149,9 +149,9 @@ class Writer:
             self._beat()
             while not self.lost and (batch := self._spool.head(_BATCH)):
                 self._spool.sync()
-                self._write(batch)
-                self._spool.drop(batch[-1].number)
-                self._beat()
+                if self._write(batch):
+                    self._spool.drop(batch[-1].number)
+                    self._beat()
         except Exception as error:
             # Whatever it is, the thread must live on and say so: nobody else would see the events pile up.
             known = isinstance(error, FttuneError)
@@ -169,15 +169,22 @@ class Writer:
             self.lost = not self._tracker.beat(self._parent, self._claim.heard_now(self.counts()))
             self._next_beat = time.monotonic() + self._between_beats
 
-    def _write(self, batch: Sequence[Event]) -> None:
-        """Trial by trial, so that a trial's events in a row become one request."""
+    def _write(self, batch: Sequence[Event]) -> bool:
+        """Trial by trial, so that a trial's events in a row become one request; False once the sweep is another's.
+
+        Signs of life do not wait for the end of a batch, which may take a slow server minutes.
+        """
         self._parent = parent = self._parent or self._tracker.open_sweep(self._sweep)
         by_key: dict[str, list[Event]] = {}
         for event in batch:
             by_key.setdefault(event.key, []).append(event)
         for events in by_key.values():
             for _, row in groupby(events, key=lambda event: event.kind):
+                self._beat()
+                if self.lost:
+                    return False
                 self._write_row(parent, list(row))
+        return True
 
     def _write_row(self, parent: SweepRun, events: Sequence[Event]) -> None:
         """Events of one kind and one trial."""
