@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from fttune.bundle import Bundle
 from fttune.layers import LayerSpec
@@ -38,21 +38,38 @@ class StageTimes:
 
     def save(self, folder: Path) -> None:
         """One small file; a half-written one is read as none."""
-        self.place(folder, self.backbone, self.image_size, self.threads).write_text(json.dumps(asdict(self)))
+        place = self.place(folder, self.backbone, self.image_size, self.threads, gpu=self.gpu)
+        place.write_text(json.dumps(asdict(self)))
+
+    @property
+    def gpu(self) -> bool:
+        """Whether they were measured on one."""
+        return self.device != "cpu"
 
     @classmethod
-    def read(cls, folder: Path, backbone: str, image_size: int, threads: int) -> Self | None:
-        """None where they were not measured on this machine."""
+    def read(cls, folder: Path, backbone: str, image_size: int, threads: int, *, gpu: bool = False) -> Self | None:
+        """None where they were not measured on such a device."""
         try:
-            told: dict[str, Any] = json.loads(cls.place(folder, backbone, image_size, threads).read_text())
+            told: dict[str, Any] = json.loads(cls.place(folder, backbone, image_size, threads, gpu=gpu).read_text())
             told |= {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
-            return cls(**told)
+            found = cls(**told)
         except (FileNotFoundError, ValueError, TypeError):
             return None
+        return found if found.gpu == gpu else None
+
+    @classmethod
+    def known(
+        cls, folder: Path, backbone: str, image_size: int, threads: int, share: float | Literal["auto"]
+    ) -> Self | None:
+        """Those of the device that trials with this `share` of a GPU compute on; of `auto`, a GPU's before a CPU's."""
+        kinds = (True, False) if share == "auto" else (share > 0,)
+        found = (cls.read(folder, backbone, image_size, threads, gpu=gpu) for gpu in kinds)
+        return next((times for times in found if times), None)
 
     @staticmethod
-    def place(folder: Path, backbone: str, image_size: int, threads: int) -> Path:
-        return folder / f"stage-times-{digest([backbone, image_size, threads])[:16]}.json"
+    def place(folder: Path, backbone: str, image_size: int, threads: int, *, gpu: bool = False) -> Path:
+        key = [backbone, image_size, threads, *["gpu"] * gpu]  # machines of both kinds may share the folder
+        return folder / f"stage-times-{digest(key)[:16]}.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 """Costs in seconds: from measured stages, held against what ran, packed on slots."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,20 @@ def test_stage_times_come_back_from_their_file(tmp_path: Path) -> None:
     assert StageTimes.read(tmp_path, "tiny", 64, 1) is None
     TIMES.place(tmp_path, "tiny", 32, 1).write_text('{"backbone": "ti')
     assert StageTimes.read(tmp_path, "tiny", 32, 1) is None
+
+
+def test_times_of_a_gpu_and_of_a_cpu_do_not_take_each_others_place(tmp_path: Path) -> None:
+    fast = replace(TIMES, device="NVIDIA L4", forward=(1e-6,) * 4)
+
+    def known(share: Any) -> StageTimes | None:
+        return StageTimes.known(tmp_path, "tiny", 32, 1, share)
+
+    TIMES.save(tmp_path)
+    assert (known(0), known(0.5), known("auto")) == (TIMES, None, TIMES)
+    fast.save(tmp_path)
+    assert (known(0), known(0.5), known("auto")) == (TIMES, fast, fast)
+    TIMES.place(tmp_path, "tiny", 32, 1).write_text(json.dumps(asdict(fast)))
+    assert known(0) is None, "a file of before, measured on a GPU"
 
 
 def test_every_stage_is_measured_and_once(tmp_path: Path) -> None:

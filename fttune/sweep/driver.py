@@ -13,7 +13,7 @@ from fttune.config import Sweep
 from fttune.cost import START, CostModel, Images, StageTimes, jobs, longest_first, makespan
 from fttune.data.dataset import Dataset
 from fttune.errors import AbsentDataError, ConfigError, UsageError
-from fttune.files import claimed, place
+from fttune.files import claimed, held, place
 from fttune.plan import Plan, cost, only
 from fttune.record import RunRecord
 from fttune.runtime import Runtime, cores
@@ -116,11 +116,7 @@ def alone(sweep: Sweep) -> Iterator[None]:
 
 def is_running(sweep: Sweep) -> bool:
     """Whether a process of this machine runs the sweep now."""
-    lock = state_file(sweep, ".lock")
-    if not lock.exists():
-        return False
-    with claimed(lock) as free:
-        return not free
+    return held(state_file(sweep, ".lock"))
 
 
 def queue(ground: Ground, tracker: Tracker, chosen: Sequence[Trial], model: CostModel) -> tuple[list["Job"], list[str]]:
@@ -181,7 +177,7 @@ def cost_model(sweep: Sweep, ground: Ground, runtime: Runtime, records: Sequence
     """What is known of this sweep's costs on this machine, held against the trials that are finished."""
     size, threads = sweep.train.image_size, runtime.threads or 1
     folder = runtime.state or place("state")
-    read = {name: StageTimes.read(folder, name, size, threads) for name in sweep.grid.backbones}
+    read = {name: StageTimes.known(folder, name, size, threads, sweep.resources.gpu) for name in sweep.grid.backbones}
     sets = {name: (facts.classes, facts.test_images) for name, facts in ground.facts.datasets.items()}
     model = CostModel(
         times={(name, size): times for name, times in read.items() if times},

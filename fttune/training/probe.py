@@ -24,11 +24,11 @@ _ROUNDS = 3  # after one to warm up
 
 def measure_once(net: nn.Sequential, backbone: str, image_size: int, device: torch.device, runtime: Runtime) -> None:
     """Measure the stages of a network that nobody on this machine has measured at this size; about a second."""
-    folder, threads = runtime.state, torch.get_num_threads()
-    if folder is None or StageTimes.read(folder, backbone, image_size, threads):
+    folder, threads, gpu = runtime.state, torch.get_num_threads(), device.type != "cpu"
+    if folder is None or StageTimes.read(folder, backbone, image_size, threads, gpu=gpu):
         return
-    with writing(folder), locked(StageTimes.place(folder, backbone, image_size, threads)):
-        if StageTimes.read(folder, backbone, image_size, threads) is None:
+    with writing(folder), locked(StageTimes.place(folder, backbone, image_size, threads, gpu=gpu)):
+        if StageTimes.read(folder, backbone, image_size, threads, gpu=gpu) is None:
             stage_times(net, backbone, image_size, device).save(folder)
 
 
