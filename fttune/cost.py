@@ -22,6 +22,8 @@ SET_UP = 0.1  # seconds of a trial that are neither training nor evaluation nor 
 SOLVED = 5e-5  # seconds for a training view and class that a convex probe takes, at 1,280 features
 FUSED = 0.1  # what one more classifier costs in a bundle, of one alone (benchmarks/frozen.py)
 
+NEARLY = 0.1  # by how much less than the longest left a bundle may cost that goes before others: see `longest_first`
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageTimes:
@@ -185,9 +187,22 @@ def jobs(model: CostModel, bundles: Sequence[Bundle]) -> list[float] | None:
 
 
 def longest_first(model: CostModel, bundles: Sequence[Bundle]) -> list[Bundle]:
-    """Bundles by falling cost, so that no long one is left to run alone at the end; as they are, if one is unknown."""
+    """Bundles by falling cost, so that no long one is left to run alone at the end; as they are, if one is unknown.
+
+    Of those that cost nearly the same, the ones on the same images and network go one after another: what they share
+    is then still in memory, and still in a cache with room for less than everything.
+    """
     spent = jobs(model, bundles)
-    order = sorted(range(len(bundles)), key=spent.__getitem__, reverse=True) if spent else range(len(bundles))
+    if spent is None:
+        return list(bundles)
+    shared = [_shared(bundle.trials[0]) for bundle in bundles]
+    left, order = sorted(range(len(bundles)), key=spent.__getitem__, reverse=True), list[int]()
+    while left:
+        first = left[0]
+        like = [p for p in left if shared[p] == shared[first] and spent[p] >= (1 - NEARLY) * spent[first]]
+        order += like
+        gone = {*like}
+        left = [place for place in left if place not in gone]
     return [bundles[place] for place in order]
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,37 @@ def test_the_longest_job_goes_first_with_the_pass_that_it_pays_for() -> None:
     assert [job.trials[0] for job in ordered] == [many, tuned, frozen]
     strange = bundle([make_trial(backbone="other"), tuned])
     assert longest_first(MODEL, strange) == strange
+
+
+def test_what_costs_nearly_the_same_stays_with_its_images_and_ends_no_later() -> None:
+    sets = ("one", "two", "three")
+    trials = [
+        make_trial(spec, dataset="digits", data_digest=name, seed=seed, hparams=replace(HPARAMS, steps=20 + seed))
+        for seed in range(3)
+        for name in sets
+        for spec in ("T(1-3)R(4)", "F(1)T(2-3)R(4)", "F(1)R(2-4)")
+    ]
+    bundles = bundle(trials)
+    spent = dict(zip(bundles, jobs(MODEL, bundles) or [], strict=True))
+    ordered, falling = longest_first(MODEL, bundles), sorted(bundles, key=spent.__getitem__, reverse=True)
+    assert {*ordered} == {*falling}
+    assert changes(ordered) < changes(falling) / 2
+    for slots in (1, 2, 4, 8):
+        ends = makespan(map(spent.__getitem__, ordered), slots)
+        assert ends <= 1.02 * makespan(map(spent.__getitem__, falling), slots)
+
+
+def changes(bundles: list[Bundle]) -> int:
+    """How often the images change from one to the next."""
+    names = [job.trials[0].data_digest for job in bundles]
+    return sum(one != other for one, other in pairwise(names))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 400)), min_size=1, max_size=25))
+def test_nobody_waits_for_one_that_costs_much_less(asked: list[tuple[int, int]]) -> None:
+    trials = [make_trial(data_digest=str(n), hparams=replace(HPARAMS, steps=s, report_every=s)) for n, s in asked]
+    spent = [seconds(job.trials[0]) for job in longest_first(MODEL, bundle(list(dict.fromkeys(trials))))]
+    assert all(before >= 0.9 * after * (1 - 1e-9) for before, after in combinations(spent, 2))
 
 
 @given(st.lists(st.floats(0, 100), max_size=30), st.integers(1, 8))
