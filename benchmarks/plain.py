@@ -2,8 +2,9 @@
 
     uv run python benchmarks/plain.py GRID.json RESULTS.json
 
-GRID.json names the image files of each split and the settings. Nothing here is slow on purpose: two trials of one
-thread side by side, frozen layers without gradient and in eval mode, reused processes, channels last.
+GRID.json names the image files of each split and the settings. Nothing here is slow on purpose: trials of one thread
+side by side (on a GPU one at a time, in bfloat16 where it has that), processes that decode ahead where they are asked
+for, frozen layers without gradient and in eval mode, reused processes, channels last.
 """
 
 import json
@@ -40,26 +41,32 @@ class Files(Dataset[tuple[torch.Tensor, int]]):
         return self.transform(Image.open(path).convert("RGB")), label
 
 
-def loaders(split: dict[str, list[tuple[str, int]]], size: int, batch: int) -> tuple[DataLoader[Any], ...]:
+def loaders(split: dict[str, list[tuple[str, int]]], grid: dict[str, Any]) -> tuple[DataLoader[Any], ...]:
     """Of train, val and test."""
-    normalise = [transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)]
-    cut = [transforms.Resize(size * 8 // 7), transforms.CenterCrop(size)]
-    shown = transforms.Compose([*cut, transforms.RandomHorizontalFlip(), *normalise])
-    plain = transforms.Compose([*cut, *normalise])
-    train = DataLoader(Files(split["train"], shown), batch, shuffle=True, drop_last=len(split["train"]) > batch)
-    return train, *(DataLoader(Files(split[part], plain), 64) for part in ("val", "test"))
+    size, batch, workers = grid["size"], grid["batch"], grid["workers"]
+    normalise = [transforms.ToTensor(), transforms.Normalize(grid["mean"], grid["std"])]
+    resize, centre = transforms.Resize(grid["stored"]), transforms.CenterCrop(size)
+    crop = [transforms.CenterCrop(grid["stored"]), transforms.RandomCrop(size)]
+    cut = crop if grid["views"] == "crop" else [centre]
+    shown = transforms.Compose([resize, *cut, transforms.RandomHorizontalFlip(), *normalise])
+    plain = transforms.Compose([resize, centre, *normalise])
+    ahead = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": torch.cuda.is_available()}
+    rest = len(split["train"]) > batch
+    train = DataLoader(Files(split["train"], shown), batch, shuffle=True, drop_last=rest, **ahead)
+    return train, *(DataLoader(Files(split[part], plain), 64, **ahead) for part in ("val", "test"))
 
 
-def network(top: int, freeze: bool, classes: int) -> tuple[nn.Sequential, list[dict[str, Any]], int]:
-    """EfficientNet-Lite0 with `top` new layers, the groups of the optimiser (at a rate of one)."""
-    from fttune.backbones.catalog import load
+def network(grid: dict[str, Any], top: int, freeze: bool, classes: int) -> tuple[nn.Sequential, list[Any], int]:
+    """The backbone with `top` new layers, the groups of the optimiser (at a rate of one)."""
+    from fttune.backbones import catalog
     from fttune.backbones.staged import initialise, replace_classifier
 
-    net = load("efficientnet_lite0")
+    weights, fills = grid["weights"], catalog.find(grid["backbone"]).fills
+    net = catalog.load(grid["backbone"], weights=Path(weights) if weights else None)
     replace_classifier(net, classes)
     copied, new = net[:-top], net[-top:]
     for position, stage in enumerate(new):
-        initialise(stage, position, None)
+        initialise(stage, position, fills[len(copied) + position] if fills else None)
     if freeze:
         copied.requires_grad_(False)
     groups = [{"params": list(new.parameters()), "scale": 1.0}]
@@ -69,7 +76,8 @@ def network(top: int, freeze: bool, classes: int) -> tuple[nn.Sequential, list[d
 @torch.no_grad()
 def accuracy(net: nn.Module, data: DataLoader[Any]) -> float:
     net.eval()
-    right = sum((net(images).argmax(1) == labels).sum().item() for images, labels in data)
+    device = next(net.parameters()).device
+    right = sum((net(images.to(device)).argmax(1) == labels.to(device)).sum().item() for images, labels in data)
     return right / len(data.dataset)  # pyright: ignore[reportArgumentType]
 
 
@@ -78,9 +86,11 @@ def train(config: dict[str, Any], grid: dict[str, Any]) -> None:
     start = time.perf_counter()
     torch.set_num_threads(1)
     split = grid["splits"][config["split"]]
-    shown, val, test = loaders(split["files"], grid["size"], grid["batch"])
-    net, groups, copied = network(config["top"], config["mode"] == "freeze", split["classes"])
-    net.to(memory_format=torch.channels_last)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    shown, val, test = loaders(split["files"], grid)
+    net, groups, copied = network(grid, config["top"], config["mode"] == "freeze", split["classes"])
+    net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     rates = [{"params": group["params"], "lr": grid["lr"] * group["scale"]} for group in groups]
     optimiser = torch.optim.SGD(rates, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [grid["steps"] * 2 // 3])
@@ -89,7 +99,10 @@ def train(config: dict[str, Any], grid: dict[str, Any]) -> None:
         for images, labels in shown:
             net.train()
             net[:copied].eval()
-            loss = nn.functional.cross_entropy(net(images.to(memory_format=torch.channels_last)), labels)
+            images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+                logits = net(images)
+            loss = nn.functional.cross_entropy(logits.float(), labels.to(device, non_blocking=True))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -116,8 +129,9 @@ def main() -> None:
         "top": tune.grid_search(grid["tops"]),
         "mode": tune.grid_search(["tune", "freeze"]),
     }
+    occupied = {"cpu": float(max(1, grid["workers"]))} | ({"gpu": 1.0} if torch.cuda.is_available() else {})
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(train, grid=grid), {"cpu": 1}),
+        tune.with_resources(tune.with_parameters(train, grid=grid), occupied),
         param_space=space,
         tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(storage_path=str(results.parent / "ray"), verbose=0, callbacks=[logger]),
