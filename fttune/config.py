@@ -16,6 +16,7 @@ from fttune.tree import override, read_tree
 
 # Keys that say where images come from; one of them, or none.
 PLACES = ("of", "path", "torchvision", "hf", "parquet")
+Corrupt = Literal["refuse", "skip"]
 
 
 class DatasetEntry(Part):
@@ -158,7 +159,7 @@ class Data(Part):
     """How images are found and read."""
 
     root: Path | None = None  # folder of official downloads; None: FTTUNE_DATA
-    corrupt: Literal["refuse", "skip"] = "refuse"  # what to do about images that cannot be decoded
+    corrupt: Corrupt = "refuse"  # what to do about images that cannot be decoded or stand in two classes
     weights: dict[str, Path] = Field(
         default_factory=dict
     )  # backbone: file of pre-trained weights, instead of where the catalog looks

@@ -14,7 +14,7 @@ from fttune.backbones.source import available, source_mean
 from fttune.data import catalog as datasets
 from fttune.data.catalog import locate
 from fttune.data.dataset import Dataset, left_out
-from fttune.data.store import ImageStore
+from fttune.data.store import Corrupt, ImageStore
 from fttune.distance.job import DistanceJob
 from fttune.distance.metrics import METRICS
 from fttune.distance.sample import Sample
@@ -95,6 +95,7 @@ class Measurement:
     image_size: int | None  # pixels
     images: int | None  # of either side at most; None: all
     root: Path | None  # of official downloads
+    corrupt: Corrupt = "refuse"  # what to do about images that cannot be decoded, of either side
 
 
 def measured(asked: Measurement, metric: str) -> Row:
@@ -188,7 +189,7 @@ def _sample(target: str, asked: Measurement, size: int, runtime: Runtime) -> Sam
         say(f"{row.name}: a class has fewer than {row.test} images, so none is left out as a test set")
     return Sample(
         dataset=row.name,
-        data_digest=_store(row, size, runtime).digest,
+        data_digest=_store(row, asked, size, runtime).digest,
         test_per_class=test,
         backbone=asked.backbone,
         weights_digest=backbones.weights_digest(asked.backbone),
@@ -198,9 +199,9 @@ def _sample(target: str, asked: Measurement, size: int, runtime: Runtime) -> Sam
     )
 
 
-def _store(row: Dataset, size: int, runtime: Runtime) -> ImageStore:
+def _store(row: Dataset, asked: Measurement, size: int, runtime: Runtime) -> ImageStore:
     with Decoding() as progress:
-        return decode(row, stored_size(size), "crop", "refuse", runtime.store, progress)
+        return decode(row, stored_size(size), "crop", asked.corrupt, runtime.store, progress)
 
 
 def _weights(name: str) -> str:

@@ -37,14 +37,14 @@ def pretrain_network(recipe: Recipe, *, again: str, as_json: bool) -> int:
     runtime = Runtime(store=place("store"), cache=place("features"), git_commit=git_commit())
     catalog.find(recipe.backbone).check_size("train.image_size", recipe.train.image_size)
     row = dataset_row(recipe.source, recipe.dataset, recipe.data.root)
-    if _is_there(recipe, _job(recipe, row, _digest(row, runtime))):
+    if _is_there(recipe, _job(recipe, row, _digest(recipe, row, runtime))):
         say(f"{recipe.network} is there already, with these settings: {networks.folder(recipe.network)}")
         _show(recipe.network, as_json=as_json)
         return DONE
     with _alone(recipe.network):
         size, resize = stored_size(recipe.train.image_size), recipe.train.resize
         with Decoding() as progress:
-            store = decode(row, size, resize, "refuse", runtime.store, progress)
+            store = decode(row, size, resize, recipe.data.corrupt, runtime.store, progress)
         job = _job(recipe, row, store.digest)
         trained = _train(recipe.network, job, store, runtime)
         if trained is None:
@@ -55,10 +55,10 @@ def pretrain_network(recipe: Recipe, *, again: str, as_json: bool) -> int:
     return DONE
 
 
-def _digest(row: Dataset, runtime: Runtime) -> str:
+def _digest(recipe: Recipe, row: Dataset, runtime: Runtime) -> str:
     """Of the images as they are decoded here; empty where they are not, or not even here."""
     try:
-        return find_digest(row.source(), root=runtime.store) or ""
+        return find_digest(row.source(), root=runtime.store, corrupt=recipe.data.corrupt) or ""
     except AbsentDataError:
         return ""
 

@@ -19,6 +19,7 @@ from fttune.data.catalog import folder
 from fttune.data.dataset import left_out
 from fttune.data.splits import non_test
 from fttune.data.store import ImageStore, build, open_store
+from fttune.describe import Measurement, measured
 from fttune.distance.job import DistanceJob
 from fttune.distance.metrics import bootstrap, cosine
 from fttune.distance.sample import Sample
@@ -154,6 +155,17 @@ def test_only_a_user_s_set_too_small_for_the_default_has_no_test_set(tmp_path: P
     assert left_out(enough) == 10
     assert left_out(replace(few, task="object")) == 10
     assert left_out(replace(few, test=None)) is None
+
+
+def test_corrupt_images_of_either_side_are_left_out_of_a_distance_where_that_is_said(tmp_path: Path) -> None:
+    here, there = (make_folder(tmp_path / name, seed=seed) for seed, name in enumerate(("here", "there")))
+    (there / "c0" / "bad.png").write_bytes(b"no image")
+    asked = Measurement(
+        target=str(here), source=str(there), backbone="tiny", image_size=32, images=None, root=None, corrupt="skip"
+    )
+    assert measured(asked, "cosine")["metrics"][0]["source images"] == 3 * (12 - 10)
+    with pytest.raises(DataError, match="--skip-corrupt at a command without one"):
+        measured(replace(asked, corrupt="refuse"), "cosine")
 
 
 def test_a_class_too_small_for_the_test_set_is_named(job: DistanceJob, tmp_path: Path) -> None:

@@ -285,6 +285,19 @@ def test_a_recipe_is_trained_once_and_another_of_its_name_is_refused(
     assert {path: path.stat().st_mtime_ns for path in networks.folder("tiny@mine").iterdir()} == before
 
 
+@pytest.mark.parametrize("bad", [b"no image", None])
+def test_what_a_source_must_not_hold_is_left_out_where_the_recipe_says_so(tmp_path: Path, bad: bytes | None) -> None:
+    recipe = write_recipe(tmp_path)
+    first = tmp_path / "photos" / "c0" / "000.png"
+    (tmp_path / "photos" / "c2" / "zz.png").write_bytes(first.read_bytes() if bad is None else bad)
+    with pytest.raises(DataError, match="data.corrupt: skip in a sweep file or a recipe"):
+        pretrained(recipe)
+    assert pretrained(recipe, "data.corrupt=skip") == 0
+    assert pretrained(recipe, "data.corrupt=skip") == 0
+    with pytest.raises(DataError, match="data.corrupt: skip in a sweep file or a recipe"):
+        pretrained(recipe, "name=other")
+
+
 def test_a_network_is_written_whole_or_not_at_all() -> None:
     def half(made: Path) -> None:
         networks.weights_in(made).write_text("cut")

@@ -108,7 +108,7 @@ def test_corrupt_images_are_named_and_counted(photos: Path, root: Path) -> None:
         r"5 corrupt images: c0/cut.png \(.*\), c1/bad0.jpg \(no image .*\), c1/bad1.jpg \(.*\) and 2 more",
         str(error.value),
     )
-    assert "data.corrupt: skip" in str(error.value)
+    assert "data.corrupt: skip in a sweep file or a recipe, --skip-corrupt at a command" in str(error.value)
     assert not list(root.glob("*.arrows"))
     store = built(photos, root, corrupt="skip")
     assert len(store.skipped) == 5

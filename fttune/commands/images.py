@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fttune.commands.options import AsJson, Root, Size, Target
+from fttune.commands.options import AsJson, Root, Size, SkipCorrupt, Target
 
 
 def datasets(as_json: AsJson = False) -> None:
@@ -24,7 +24,7 @@ def prepare(
     fetch: Annotated[bool, typer.Option("--download", help="Fetch it first, where torchvision can.")] = False,
     image_size: Size = None,
     resize: Annotated[Literal["crop", "warp"], typer.Option(help="Short side and centre, or to a square.")] = "crop",
-    skip_corrupt: Annotated[bool, typer.Option(help="Leave out images that cannot be decoded.")] = False,
+    skip_corrupt: SkipCorrupt = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a dataset's layout, count it, and decode it into the store; goes on where it was interrupted."""
@@ -59,6 +59,7 @@ def distance(
     ] = "all",
     images: Annotated[int, typer.Option(min=0, help="Of either side at most, balanced over classes; 0: all.")] = 2000,
     root: Root = None,
+    skip_corrupt: SkipCorrupt = False,
     as_json: AsJson = False,
 ) -> None:
     """How far a target's images lie from those a backbone was trained on, with its band in the table."""
@@ -66,7 +67,13 @@ def distance(
     from fttune.terminal import print_json, print_lines
 
     asked = Measurement(
-        target=target, source=source, backbone=backbone, image_size=image_size, images=images or None, root=root
+        target=target,
+        source=source,
+        backbone=backbone,
+        image_size=image_size,
+        images=images or None,
+        root=root,
+        corrupt="skip" if skip_corrupt else "refuse",
     )
     facts = measured(asked, metric)
     if as_json:

@@ -17,6 +17,9 @@ Target = Annotated[
 Root = Annotated[
     Path | None, typer.Option("--data-root", metavar="DIR", help="Folder of official downloads; FTTUNE_DATA.")
 ]
+SkipCorrupt = Annotated[
+    bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded or stand in two classes.")
+]
 Where = Annotated[list[str] | None, typer.Option("--filter", metavar="FIELD=VALUE", help="Also != < <= > >=.")]
 OfSweep = Annotated[str | None, typer.Option(help="Only runs that a sweep of this name asked for.")]
 Experiment = Annotated[str, typer.Option(help="The MLflow experiment; the tracker is MLFLOW_TRACKING_URI.")]

@@ -13,6 +13,7 @@ from fttune.trial import digest as digest_of
 
 Corrupt = Literal["refuse", "skip"]
 _NAMED = 3  # images named in an error
+_SKIP = "data.corrupt: skip in a sweep file or a recipe, --skip-corrupt at a command without one"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -98,14 +99,13 @@ class Census:
         if self.skipped:
             images = "1 corrupt image" if len(self.skipped) == 1 else f"{len(self.skipped)} corrupt images"
             raise DataError(
-                f"dataset '{name}' has {images}: {_some(corrupted)}; "
-                "mend or remove them, or set data.corrupt: skip to leave them out"
+                f"dataset '{name}' has {images}: {_some(corrupted)}; mend or remove them, or leave them out: {_SKIP}"
             )
         if self.clashes:
             raise DataError(
                 f"dataset '{name}': an image must stand in one class, but these are the same file:"
                 f" {_some([f'{first} and {second}' for first, second in self.clashes])}; "
-                "remove one of each, or set data.corrupt: skip to keep the first"
+                f"remove one of each, or keep the first: {_SKIP}"
             )
 
 
