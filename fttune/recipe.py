@@ -59,8 +59,6 @@ class Recipe(Part):
     def _need_one_dataset(self) -> Self:
         if all(getattr(self.dataset, key) is None for key in PLACES):
             raise ValueError(f"dataset needs the name of a dataset or one of {', '.join(PLACES)}")
-        if self.dataset.test:
-            raise ValueError("dataset.test: a source network is not tested; an official test set is left out by itself")
         return self
 
 

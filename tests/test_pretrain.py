@@ -21,7 +21,7 @@ from fttune.config import load_sweep
 from fttune.data.catalog import folder
 from fttune.data.store import ImageStore, build
 from fttune.describe import backbone_rows
-from fttune.errors import DataError, FttuneError, StoreError, UsageError, WeightsError
+from fttune.errors import ConfigError, DataError, FttuneError, StoreError, UsageError, WeightsError
 from fttune.features import Norm
 from fttune.files import claimed, place
 from fttune.pretraining import pretrain_network
@@ -89,6 +89,7 @@ def job_on(store: ImageStore, *, checkpoint_every: int = 8, **changes: Any) -> P
         source="mine",
         data_digest=store.digest,
         val_per_class=3,
+        test_per_class=0,
         hparams=hparams,
         seed=0,
         checkpoint_every=checkpoint_every,
@@ -254,7 +255,7 @@ def test_a_trained_network_is_a_backbone_with_its_source_mean(
     assert net[-1][-1].out_features == 3  # pyright: ignore
     mean = source_mean("tiny@mine", 32, "crop")
     assert mean is not None
-    assert (mean.images, mean.source, mean.weights_digest) == (60, "photos", told["weights digest"])
+    assert (mean.images, mean.source, mean.weights_digest) == (30, "photos", told["weights digest"])
     assert available("tiny@mine") == (32,)
     assert "tiny@mine" in {row["name"] for row in backbone_rows()}
     facts = networks.provenance("tiny@mine")
@@ -290,11 +291,11 @@ def test_what_a_source_must_not_hold_is_left_out_where_the_recipe_says_so(tmp_pa
     recipe = write_recipe(tmp_path)
     first = tmp_path / "photos" / "c0" / "000.png"
     (tmp_path / "photos" / "c2" / "zz.png").write_bytes(first.read_bytes() if bad is None else bad)
-    with pytest.raises(DataError, match="data.corrupt: skip in a sweep file or a recipe"):
+    with pytest.raises(DataError, match="skip in a sweep file or a recipe"):
         pretrained(recipe)
     assert pretrained(recipe, "data.corrupt=skip") == 0
     assert pretrained(recipe, "data.corrupt=skip") == 0
-    with pytest.raises(DataError, match="data.corrupt: skip in a sweep file or a recipe"):
+    with pytest.raises(DataError, match="skip in a sweep file or a recipe"):
         pretrained(recipe, "name=other")
 
 
@@ -315,6 +316,38 @@ def test_a_folder_in_the_way_is_refused_before_the_training(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="stands in the way"):
         pretrained(write_recipe(tmp_path))
     assert not networks.workshop("tiny@mine").exists()
+
+
+def held_out(name: str) -> tuple[int, int, int | None]:
+    """What a network was trained and validated on, and the test images of each class that it has not seen."""
+    facts = networks.provenance(name)
+    assert facts is not None
+    return tuple(facts["source"][key] for key in ("train_images", "val_images", "test_per_class"))  # pyright: ignore
+
+
+def test_no_network_sees_what_a_sweep_on_its_source_tests_on(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    assert pretrained(recipe) == pretrained(recipe, "name=more", "dataset.test=12") == 0
+    assert held_out("tiny@mine") == (3 * (20 - 10 - 3), 9, 10)
+    assert held_out("tiny@more") == (3 * (20 - 12 - 3), 9, 12)
+    short = ("train.steps=1", "train.batch_size=2", "train.image_size=16")
+    assert pretrained(recipe, "name=digits", "dataset={of: digits}", *short) == 0
+    assert held_out("tiny@digits") == (1797 - 10 * (40 + 5), 50, 40)
+    assert pretrained(recipe, "name=glyphs", "dataset={of: glyphs}", *short) == 0
+    assert held_out("tiny@glyphs")[2] is None
+
+
+def test_a_sweep_that_tests_on_what_its_network_was_trained_on_is_refused(tmp_path: Path, runtime: Runtime) -> None:
+    assert pretrained(write_recipe(tmp_path)) == 0
+
+    def grounded(test: int) -> int:
+        sets = {"mine": {"path": "photos", "images_per_class": 1, "val": 1, "test": test}}
+        grid = {"datasets": sets, "backbones": ["tiny@mine"], "random_top": [1]}
+        return len(prepare(load_sweep(write_sweep(tmp_path, grid=grid)), runtime, lambda *_: None).trials)
+
+    assert grounded(10) == 2
+    with pytest.raises(ConfigError, match=r"grid\.datasets\.mine: the 12 test images .* tiny@mine .* with 10 left out"):
+        grounded(12)
 
 
 def test_a_network_that_was_never_trained_has_a_row_but_no_weights() -> None:
@@ -398,7 +431,7 @@ def test_a_sweep_runs_on_a_network_trained_here(tmp_path: Path, runtime: Runtime
     ground = prepare(load_sweep(write_sweep(tmp_path, grid=grid)), runtime, lambda *_: None)
     (job,), missing = ground.distances()
     measured = job.measure(runtime)
-    assert (measured.source, measured.source_images, missing) == ("photos", 60, [])
+    assert (measured.source, measured.source_images, missing) == ("photos", 30, [])
     assert measured.value > 0
     records = [run_trial(trial, runtime, lambda _: None) for trial in ground.trials]
     assert [(record.backbone, record.classes, record.status) for record in records] == [("tiny@mine", 13, "done")] * 2

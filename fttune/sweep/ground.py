@@ -21,6 +21,7 @@ from fttune.files import place, writing
 from fttune.plan import BackboneFacts, DatasetFacts, Facts, expand
 from fttune.runtime import Runtime
 from fttune.sweep.search import draw_settings
+from fttune.sweep.unseen import check_unseen
 from fttune.trial import Resize, Trial, stored_size
 
 Progress = Callable[[str, int, int], None]  # dataset, images done, images in all
@@ -207,6 +208,7 @@ def _ground(
     networks = {name: BackboneFacts(depth=row.depth, weights_digest=weights(name)) for name, row in known.items()}
     entries = sweep.grid.datasets
     sets = {name: _dataset_facts(row, entries[name], data(name, row)) for name, row in rows.items()}
+    check_unseen(networks, sets)
     facts = Facts(datasets=sets, backbones=networks)
     trials = tuple(expand(sweep, facts, draw_settings(sweep)))
     source = _named_source(sweep, data)
