@@ -322,7 +322,7 @@ def held_out(name: str) -> tuple[int, int, int | None]:
     """What a network was trained and validated on, and the test images of each class that it has not seen."""
     facts = networks.provenance(name)
     assert facts is not None
-    return tuple(facts["source"][key] for key in ("train_images", "val_images", "test_per_class"))  # pyright: ignore
+    return tuple(facts["source"][key] for key in ("train_images", "val_images", "test_per_class"))
 
 
 def test_no_network_sees_what_a_sweep_on_its_source_tests_on(tmp_path: Path) -> None:

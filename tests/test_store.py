@@ -12,9 +12,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+import layouts
+from fttune.data.catalog import find
 from fttune.data.decode import CorruptImageError, decode
 from fttune.data.readers import FolderSource
-from fttune.data.store import ImageStore, build, find_built, find_digest, open_store
+from fttune.data.splits import make_split
+from fttune.data.store import Corrupt, ImageStore, build, find_built, find_digest, open_store
 from fttune.errors import DataError, StoreError
 from images import make_folder
 
@@ -129,6 +132,46 @@ def test_one_image_in_two_classes_is_refused(photos: Path, root: Path) -> None:
         built(photos, root)
     (photos / "c1" / "zz.png").unlink()
     assert built(photos, root, corrupt="skip").copies == ("c2/zz.png",)
+
+
+@pytest.fixture
+def rooms(tmp_path: Path) -> Path:
+    """MIT67 in small: six training images and three test images in each of three classes."""
+    layouts.mit67(tmp_path)
+    return tmp_path / "mit67" / "Images" / "gameroom"
+
+
+def copied(rooms: Path, root: Path, old: int, new: str, corrupt: Corrupt = "refuse") -> ImageStore:
+    """The store once image `old` stands under the name of another too; an inode and a time of their own."""
+    (rooms.parent / new).write_bytes((rooms / f"gameroom{old}.jpg").read_bytes())
+    source = find("mit67", root=rooms.parents[2]).source()
+    return build(source, name="mit67", size=SIZE, resize="warp", root=root, corrupt=corrupt)
+
+
+def test_of_a_training_image_in_an_official_test_set_the_test_image_stays(rooms: Path, root: Path) -> None:
+    store = copied(rooms, root, 2, "gameroom/gameroom7.jpg")
+    assert store.copies == ("gameroom/gameroom2.jpg",)
+    assert (store.pools.count("train"), store.pools.count("test")) == (17, 9)
+    assert "gameroom/gameroom7.jpg" in store.keys
+
+
+@pytest.mark.parametrize(("old", "new"), [(2, 3), (7, 8)])
+def test_copies_on_one_side_of_an_official_split_stay_there(rooms: Path, root: Path, old: int, new: int) -> None:
+    store = copied(rooms, root, old, f"gameroom/gameroom{new}.jpg")
+    assert store.copies == ()
+    assert (store.pools.count("train"), store.pools.count("test")) == (18, 9)
+    facts = {name: getattr(store, name) for name in ("classes", "labels", "keys", "pools")}
+    split = make_split(dataset="mit67", images_per_class=4, val=2, test=None, seed=0, **facts)
+    assert (len(split.train), len(split.val), len(split.test)) == (12, 6, 9)
+
+
+def test_a_test_image_that_is_a_training_image_of_another_class_stays_where_that_is_skipped(
+    rooms: Path, root: Path
+) -> None:
+    with pytest.raises(DataError, match=r"same file: gameroom/gameroom7.jpg and airport_inside/airport_inside0.jpg;"):
+        copied(rooms, root, 7, "airport_inside/airport_inside0.jpg")
+    store = copied(rooms, root, 7, "airport_inside/airport_inside0.jpg", corrupt="skip")
+    assert (store.copies, store.pools.count("test")) == (("airport_inside/airport_inside0.jpg",), 9)
 
 
 BUILD = """
