@@ -20,7 +20,7 @@ from fttune.backbones.tensors import read_tensors
 from fttune.config import load_sweep
 from fttune.data.catalog import folder
 from fttune.data.store import ImageStore, build
-from fttune.describe import backbone_rows
+from fttune.describe import Measurement, backbone_rows, measured
 from fttune.errors import ConfigError, DataError, FttuneError, StoreError, UsageError, WeightsError
 from fttune.features import Norm
 from fttune.files import claimed, place
@@ -316,6 +316,20 @@ def test_a_folder_in_the_way_is_refused_before_the_training(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="stands in the way"):
         pretrained(write_recipe(tmp_path))
     assert not networks.workshop("tiny@mine").exists()
+
+
+def test_a_distance_is_measured_as_its_network_was_trained(tmp_path: Path) -> None:
+    assert pretrained(write_recipe(tmp_path), "train.resize=warp", "train.image_size=24") == 0
+    target = str(make_folder(tmp_path / "target", images=12, seed=1))
+    asked = Measurement(target=target, source=None, backbone="tiny@mine", image_size=None, images=None, root=None)
+    facts = measured(asked, "cosine")
+    assert (facts["source"], facts["image size"], facts["resize"]) == ("photos", 24, "warp")
+    assert facts["metrics"][0]["source images"] == 30
+    half = measured(replace(asked, options={"most_per_class": 11}), "cosine")
+    assert half["metrics"][0]["images"] == 3 * (11 - 10)
+    for changes, shape in (({"resize": "crop"}, "24 px, resize crop"), ({"image_size": 32}, "32 px, resize crop")):
+        with pytest.raises(DataError, match=rf"is shipped at {shape} \(sizes shipped: 24 warp\)"):
+            measured(replace(asked, **changes), "cosine")
 
 
 def held_out(name: str) -> tuple[int, int, int | None]:

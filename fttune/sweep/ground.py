@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fttune.backbones import catalog as backbones
 from fttune.backbones.backbone import Backbone
-from fttune.backbones.source import SourceMean, available, source_mean
+from fttune.backbones.source import SourceMean, offered, source_mean
 from fttune.config import DatasetEntry, DatasetGrid, Sweep
 from fttune.data import catalog as datasets
 from fttune.data.classes import too_small
@@ -93,11 +93,11 @@ class Ground:
         return mean if known else None
 
     def _no_source(self, backbone: str) -> str:
-        sizes = ", ".join(map(str, available(backbone))) or "none"
+        train = self.sweep.train
         return (
-            f"no source mean is shipped for {backbone} at {self.sweep.train.image_size} px with these weights (sizes"
-            f" shipped: {sizes}), so its datasets have no distance and no place in the table; distance.source may name"
-            " the source's images"
+            f"no source mean is shipped for {backbone} at {train.image_size} px, resize {train.resize}, with these"
+            f" weights (sizes shipped: {offered(backbone)}), so its datasets have no distance and no place in the table;"
+            " distance.source may name the source's images"
         )
 
     def _sample(self, name: str, facts: DatasetFacts, backbone: str) -> Sample:
