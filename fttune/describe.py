@@ -116,7 +116,8 @@ def measured(asked: Measurement, metric: str) -> Row:
     if source is None:
         raise DataError(
             f"no source mean of {row.name} is shipped at {size} px, resize {resize} (sizes shipped:"
-            f" {offered(row.name)}); choose one with --image-size and --resize, or name the source's images with --source"
+            f" {offered(row.name)}); choose one with --image-size and --resize, or name the source's images with"
+            " --source"
         )
     sample = look(locate(asked.target, root=asked.root, options=asked.options))
     jobs = [DistanceJob(sample=sample, source=source, metric=name) for name in names]

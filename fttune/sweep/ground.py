@@ -96,8 +96,8 @@ class Ground:
         train = self.sweep.train
         return (
             f"no source mean is shipped for {backbone} at {train.image_size} px, resize {train.resize}, with these"
-            f" weights (sizes shipped: {offered(backbone)}), so its datasets have no distance and no place in the table;"
-            " distance.source may name the source's images"
+            f" weights (sizes shipped: {offered(backbone)}), so its datasets have no distance and no place in the table"
+            "; distance.source may name the source's images"
         )
 
     def _sample(self, name: str, facts: DatasetFacts, backbone: str) -> Sample:
