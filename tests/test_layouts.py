@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 import layouts
+from fttune.config import load_sweep
 from fttune.data.catalog import DATASETS, find
-from fttune.data.classes import capped, half_of, large, sizes, too_small
+from fttune.data.classes import Part, capped, half_of, large, sizes, too_small
 from fttune.data.coral import Coral, _cut
 from fttune.data.dataset import Dataset
 from fttune.data.decode import CorruptImageError, decode
 from fttune.data.imagenet import NATURAL
+from fttune.data.layout import FileSource
 from fttune.data.readers import Source
 from fttune.errors import AbsentDataError, DataError
 
@@ -206,6 +208,20 @@ def test_imagenet_is_read_as_released_and_as_torchvision_leaves_it(root: Path) -
     shutil.rmtree(root / "imagenet" / "train" / flat.classes[0])
     with pytest.raises(DataError, match=f"train and val must hold the same classes, but .* {flat.classes[0]}"):
         print(opened("imagenet", root).classes)
+
+
+def colour(source: Source, label: int, pool: str) -> np.ndarray:
+    """The mean colour of the images of a class and a pool, float [3]."""
+    refs = [ref for ref in source.images if (ref.label, ref.pool) == (label, pool)]
+    return np.mean([decode(source.read(ref), 32, "warp").mean((0, 1)) for ref in refs], axis=0)
+
+
+def test_the_made_test_images_of_imagenet_look_like_their_classes(root: Path) -> None:
+    layouts.imagenet(root)
+    source = opened("imagenet", root)
+    train, test = (np.array([colour(source, label, pool) for label in range(6)]) for pool in ("train", "test"))
+    nearest = np.linalg.norm(test[:, None] - train, axis=2).argmin(1)
+    assert nearest.tolist() == list(range(6))
 
 
 def test_the_halves_of_imagenet_are_those_of_yosinski() -> None:
@@ -426,6 +442,29 @@ def test_a_root_is_needed_and_may_come_from_the_environment(root: Path, monkeypa
 def test_a_root_may_be_the_download_itself(root: Path, inner: str) -> None:
     layouts.caltech256(root)
     assert len(opened("caltech256", root / inner).images) == 27
+
+
+def files_of(name: str, root: Path, **options: Any) -> set[Path]:
+    """The files that a dataset takes its images from."""
+    source = opened(name, root, **options)
+    whole = source
+    while isinstance(whole, Part):
+        whole = whole.whole
+    assert isinstance(whole, FileSource)
+    return {whole.file_of(ref) for ref in source.images}
+
+
+@pytest.mark.parametrize("name", ["paper", "smoke", "yosinski"])
+def test_no_image_is_source_and_target_of_one_measurement(root: Path, name: str) -> None:
+    """A classifier that is to tell source from target would be tested on images it was trained on."""
+    sweep = load_sweep(Path(__file__).parents[1] / "sweeps" / f"{name}.yaml")
+    for write in layouts.LAYOUTS.values():
+        write(root)
+    source = files_of(sweep.distance.source or "", root)
+    assert source
+    for target in sweep.grid.datasets:
+        small = {"min_per_class": 9} if target in ("coral", "plankton") else {}
+        assert not files_of(target, root, **small) & source, target
 
 
 @pytest.mark.parametrize(
