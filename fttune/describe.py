@@ -17,8 +17,8 @@ from fttune.data import catalog as datasets
 from fttune.data.catalog import locate
 from fttune.data.dataset import Dataset, left_out
 from fttune.data.store import Corrupt, ImageStore
-from fttune.distance.job import DistanceJob
-from fttune.distance.metrics import METRICS
+from fttune.distance.job import OWN, DistanceJob
+from fttune.distance.metrics import METRICS, SCORES
 from fttune.distance.sample import Sample
 from fttune.errors import DataError, FttuneError
 from fttune.files import place
@@ -28,14 +28,18 @@ from fttune.secrets import masked
 from fttune.sweep.ground import decode
 from fttune.terminal import Decoding, Row, say
 from fttune.trial import Resize, stored_size
+from fttune.ways import check_fit, is_convex, phases
 
 _DISTANCE_BANDS = ((0.2, "low"), (0.4, "medium"))  # the paper's, section 4
 
 
-def spec_rows(backbone: str, text: str, image_size: int | None, classes: int, scale: float) -> list[Row]:
-    """One row for each layer: what it is, what it gives, and what the spec does with it."""
+def spec_rows(
+    backbone: str, text: str, image_size: int | None, classes: int, scale: float, way: str | None = None
+) -> list[Row]:
+    """One row for each layer: what it is, what it gives, and what the spec does with it, in the way it is trained."""
     row = backbones.find(backbone)
     spec = LayerSpec.parse(text, depth=row.depth)
+    begun = {} if way is None else _begun(spec, way)
     from fttune.backbones.staged import output_shapes, replace_classifier
 
     size = image_size or row.image_size
@@ -52,9 +56,24 @@ def spec_rows(backbone: str, text: str, image_size: int | None, classes: int, sc
             "parameters": sum(p.numel() for p in stage.parameters()),
             "is": spec.kind_of(layer),
             "rate": rates[spec.kind_of(layer)],
+            **({} if way is None else {"learns after": begun.get(layer)}),
         }
         for layer, (name, shape, stage) in enumerate(zip(row.layers, shapes, net, strict=True), start=1)
     ]
+
+
+def _begun(spec: LayerSpec, way: str) -> dict[int, str]:
+    """After which share of the steps each layer begins to learn; a layer that never does has none."""
+    check_fit(way, spec)
+    if is_convex(way):
+        return {spec.depth: "no steps: solved"}
+    begun: dict[int, str] = {}
+    done = 0
+    for phase in phases(way, spec, 100):
+        for layer in range(phase.spec.frozen + 1, spec.depth + 1):
+            begun.setdefault(layer, f"{done} %")
+        done += phase.steps
+    return begun
 
 
 def dataset_rows() -> list[Row]:
@@ -102,7 +121,10 @@ class Measurement:
 
 
 def measured(asked: Measurement, metric: str) -> Row:
-    """The distances of a target, one row for each metric, and what they rest on; `all` leaves out what needs images."""
+    """The distances and scores of a target, one row for each metric, and what they rest on.
+
+    `all` is every one of them, but for those that need the source's images where these are not named.
+    """
     row = backbones.find(asked.backbone)
     size = asked.image_size or row.image_size
     row.check_size("--image-size", size)
@@ -113,7 +135,7 @@ def measured(asked: Measurement, metric: str) -> Row:
     runtime = Runtime(store=place("store"), cache=place("features"))
     look = partial(_sample, asked, size, resize, runtime)
     source = look(locate(asked.source, root=asked.root)) if asked.source else source_mean(row.name, size, resize)
-    if source is None:
+    if source is None and not {*names} <= {*SCORES}:
         raise DataError(
             f"no source mean of {row.name} is shipped at {size} px, resize {resize} (sizes shipped:"
             f" {offered(row.name)}); choose one with --image-size and --resize, or name the source's images with"
@@ -125,7 +147,7 @@ def measured(asked: Measurement, metric: str) -> Row:
     return {
         "target": sample.dataset,
         "backbone": asked.backbone,
-        "source": source.dataset if isinstance(source, Sample) else source.source,
+        "source": source.dataset if isinstance(source, Sample) else source.source if source else OWN,
         "image size": size,
         "resize": resize,
         "data digest": sample.data_digest,
@@ -146,7 +168,8 @@ def _told(row: Row) -> str:
     band = f", {row['band']}" if row["band"] else ""
     chance = f", chance {row['chance']}" if row["chance"] else ""
     numbers = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{band}{chance}"
-    return f"{numbers}; n = {row['images']:,} and {row['source images']:,}, {row['interval']}; {row['note']}"
+    count = f"n = {row['images']:,}" + (f" and {row['source images']:,}" if row["source images"] else "")
+    return f"{numbers}; {count}, {row['interval']}; {row['note']}"
 
 
 def _measured(job: DistanceJob, runtime: Runtime) -> Row:

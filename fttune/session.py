@@ -239,7 +239,7 @@ def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, 
 
 def _cell(trial: Trial) -> Wanted:
     cell = trial.cell
-    return cell.dataset, cell.images_per_class, cell.backbone, str(cell.spec), trial.seed
+    return cell.dataset, cell.images_per_class, cell.backbone, cell.label, trial.seed
 
 
 def _compared(expected: float, taken: float) -> str:

@@ -14,6 +14,7 @@ from fttune.analysis.bootstrap import interval
 from fttune.analysis.select import SEARCHED, Result, select
 from fttune.errors import ConfigError, unknown
 from fttune.record import RunRecord
+from fttune.ways import is_convex
 
 # What a comparison may be of; each with the fields that differ where it differs.
 AXES: Mapping[str, tuple[str, ...]] = {
@@ -21,7 +22,7 @@ AXES: Mapping[str, tuple[str, ...]] = {
     "images_per_class": ("train_images",),
     "backbone": ("spec", "depth", "weights_digest"),
     "spec": ("mode", "random_top"),
-    "mode": ("spec",),
+    "mode": ("spec", "way"),
     "random_top": ("spec",),
     "seed": (),
     **dict.fromkeys(SEARCHED, ()),
@@ -30,10 +31,11 @@ AXES: Mapping[str, tuple[str, ...]] = {
     "image_size": (),
 }
 _EQUAL = (
-    *AXES, "depth", "lr_drop_steps", "report_every", "data_digest", "weights_digest", "classes", "train_images",
+    *AXES, "way", "depth", "lr_drop_steps", "report_every", "data_digest", "weights_digest", "classes", "train_images",
     "val_images", "test_images",
 )  # fmt: skip
-_ORDER = ("scratch", "freeze", "mixed", "tune")  # of modes; the first that is there is what others are held against
+# Of modes; the first that is there is what others are held against. The ways follow by name.
+_ORDER = ("scratch", "freeze", "mixed", "tune")
 
 Value = str | int | float
 
@@ -74,7 +76,7 @@ class Comparison:
 def compare(
     records: Sequence[RunRecord], *, by: str, hold: Sequence[str] = (), metric: str = "test_accuracy", confidence: float
 ) -> Comparison:
-    """Mean of a metric at each level of `by`, with a percentile interval over datasets, then seeds.
+    """Mean of a metric at each level of `by`, with a bootstrap interval over datasets and their seeds.
 
     Of a cell where several settings were tried the one that val prefers counts (`select`), unless they are what is
     compared; runs pair only with as many settings tried. ConfigError for an axis that is none.
@@ -95,7 +97,9 @@ def compare(
         lone += sum(level.runs - level.pairs for level in here[1:])
         levels += here
     failed = sum(record.status != "done" for record in records)
+    solved = sorted({run.record.mode for run in runs if is_convex(run.record.way)}) if by == "mode" else []
     notes = {
+        f"no steps, but solved to the end, its regularisation chosen on val: {', '.join(solved)}": len(solved),
         f"failed runs, left out: {failed}": failed,
         f"runs without a partner that is equal in all but {by}, in the means and in no difference: {lone}": lone,
     }
@@ -132,9 +136,9 @@ def _levels(held: Mapping[str, Value], runs: Sequence[_Run], by: str, metric: st
     for run in runs:
         found[getattr(run.record, by)][_key(run, by)] = run.record
     first, *_ = order = sorted(found, key=_rank)
-    return [
-        _level(held, name, found[name], found[first] if name != first else {}, metric, confidence) for name in order
-    ]
+    # What takes no steps was given settings of another kind, so it is held against a partner whatever that was given.
+    partners = found[first] | {(None, *key[1:]): record for key, record in found[first].items()}
+    return [_level(held, name, found[name], partners if name != first else {}, metric, confidence) for name in order]
 
 
 def _level(
@@ -148,6 +152,8 @@ def _level(
     keys = sorted(runs.keys() & first.keys(), key=repr)
     records = list(runs.values())
     low, high = _interval(records, lambda record: getattr(record, metric), confidence)
+    if metric.endswith("accuracy") and low is not None and high is not None:
+        low, high = max(low, 0.0), min(high, 1.0)  # Student's t knows no ends, a fraction has two
     differences = {runs[key].trial_id: getattr(runs[key], metric) - getattr(first[key], metric) for key in keys}
     paired = [runs[key] for key in keys]
     below, above = _interval(paired, lambda record: differences[record.trial_id], confidence)
@@ -177,7 +183,10 @@ def _interval(
 def _key(run: _Run, by: str) -> tuple[object, ...]:
     """Equal for runs that may be held against each other."""
     free = {by, *AXES[by], *SEARCHED}
-    return (run.budget, *(getattr(run.record, name) for name in _EQUAL if name not in free))
+    return (
+        None if is_convex(run.record.way) else run.budget,
+        *(getattr(run.record, name) for name in _EQUAL if name not in free),
+    )
 
 
 def _rank(value: Value) -> tuple[int, Value]:

@@ -47,15 +47,17 @@ def select(records: Iterable[RunRecord]) -> list[Result]:
     """For each cell the setting with the highest mean val accuracy over its seeds, and that setting's test accuracy.
 
     Only settings with as many seeds as any are compared; ties go to the lowest values of SEARCHED. Failed trials do not
-    count. In the order of dataset, images per class, spec and seed. Raises StoreError where a finished run lacks an
-    accuracy, because a zero in its stead would decide the choice.
+    count. In the order of dataset, images per class, spec, mode and seed. Raises StoreError where a finished run lacks
+    an accuracy, because a zero in its stead would decide the choice.
     """
     cells: dict[tuple[object, ...], dict[tuple[float, ...], list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if record.status == "done":
             cells[_cell(record)][_setting(record)].append(record)
     chosen = [result for settings in cells.values() for result in _choose(settings)]
-    return sorted(chosen, key=lambda r: (r.dataset, r.images_per_class, r.backbone, r.random_top, r.spec, r.seed))
+    return sorted(
+        chosen, key=lambda r: (r.dataset, r.images_per_class, r.backbone, r.random_top, r.spec, r.mode, r.seed)
+    )
 
 
 def _choose(settings: dict[tuple[float, ...], list[RunRecord]]) -> list[Result]:
@@ -93,7 +95,7 @@ def _measured(run: RunRecord, name: str) -> float:
 
 
 def _cell(run: RunRecord) -> tuple[object, ...]:
-    return run.dataset, run.images_per_class, run.backbone, run.spec, _shared(run)
+    return run.dataset, run.images_per_class, run.backbone, run.spec, run.mode, _shared(run)
 
 
 def _setting(run: RunRecord) -> tuple[float, ...]:

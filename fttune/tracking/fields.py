@@ -65,7 +65,7 @@ def trial_params(trial: Trial) -> dict[str, str]:
         "images_per_class": cell.images_per_class,
         "backbone": cell.backbone,
         "spec": cell.spec,
-        "mode": cell.spec.mode,
+        "mode": cell.mode,
         "depth": cell.spec.depth,
         "random_top": cell.spec.random,
         "seed": trial.seed,
@@ -83,7 +83,7 @@ def record_params(record: RunRecord | DistanceRecord) -> dict[str, str]:
 
 def record_name(record: RunRecord) -> str:
     """The same as `Trial.name` of the record's trial."""
-    return f"{record.dataset}/{record.images_per_class} {record.spec} s{record.seed}"
+    return f"{record.dataset}/{record.images_per_class} {record.label} s{record.seed}"
 
 
 def record_metrics(record: RunRecord | DistanceRecord) -> dict[str, float]:
