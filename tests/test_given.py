@@ -189,6 +189,14 @@ def test_what_torchvision_cannot_fetch_is_not_said_to_be_fetched(tmp_path: Path)
         download("ImageNet", tmp_path)
 
 
+def test_a_set_that_reads_no_files_needs_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FTTUNE_DATA", raising=False)
+    row = given("fake", "torchvision:FakeData", options=FAKE)
+    assert (row.classes, len(row.source().images)) == (3, 40)
+    with pytest.raises(AbsentDataError, match="give --data-root DIR"):
+        given("mine", "torchvision:CIFAR10").source()
+
+
 def test_the_images_of_a_set_are_opened_once_for_their_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[int] = []
     theirs = FakeData.__getitem__

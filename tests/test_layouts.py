@@ -20,7 +20,8 @@ from fttune.data.decode import CorruptImageError, decode
 from fttune.data.imagenet import NATURAL
 from fttune.data.layout import FileSource
 from fttune.data.readers import Source
-from fttune.errors import AbsentDataError, DataError
+from fttune.errors import AbsentDataError, ConfigError, DataError
+from fttune.tree import read_options
 
 
 @pytest.fixture
@@ -177,6 +178,24 @@ def test_an_annotated_photograph_may_be_absent_only_if_that_is_said(root: Path) 
     with pytest.raises(DataError, match=r"1 annotated photographs are not there.*20090331.*absent: skip"):
         print(opened("coral", root).classes)
     assert sum(sizes(opened("coral", root, min_per_class=1, absent="skip"))) == 90
+
+
+def test_a_text_beside_the_annotations_is_of_no_photograph(root: Path) -> None:
+    layouts.coral(root)
+    (root / "coral" / "2009" / "readme.txt").write_text("what lies here\n")
+    assert sizes(opened("coral", root, min_per_class=9)) == [36, 36, 30]
+
+
+def test_an_image_that_a_list_names_twice_is_one(root: Path) -> None:
+    layouts.mit67(root)
+    with (root / "mit67" / "TrainImages.txt").open("a") as listed:
+        listed.write("gameroom/gameroom0.jpg\n")
+    assert pools(opened("mit67", root)) == {"train": 18, "test": 9}
+
+
+def test_an_option_without_a_value_is_told_as_one() -> None:
+    with pytest.raises(ConfigError, match="option 'patch' must read NAME=VALUE, such as most_per_class=100"):
+        read_options(["patch"])
 
 
 def test_a_plankton_class_is_the_same_in_every_year(root: Path) -> None:
@@ -357,6 +376,11 @@ BIRDS, DEVKIT = "cub200/CUB_200_2011", "imagenet/ILSVRC2012_devkit_t12/data"
             "sun397",
             write("SUN397/ClassName.txt", "/a/abey\n"),
             "line 1: class '/a/abey' is listed, but there is no such",
+        ),
+        (
+            "sun397",
+            write("SUN397/ClassName.txt", "/a/abbey\n/z/zen_garden\n/a/abbey\n"),
+            "line 3: a class must be listed once, but '/a/abbey' is listed before",
         ),
         (
             "mit67",

@@ -37,8 +37,8 @@ class Census:
         """
         first = self.tested.get(sha) if ref.pool != "test" else None
         first = first or self.seen.setdefault(sha, ref)
-        one_side = bool(self.tested) and (first.pool, first.label) == (ref.pool, ref.label)
-        if first is ref or one_side:
+        alike = (first.pool, first.label) == (ref.pool, ref.label) and first.key != ref.key
+        if first is ref or (alike and self.tested):
             self.kept.append((ref.key, ref.label, ref.pool, sha))
             return True
         self.copies.append(ref.key)
