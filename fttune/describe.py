@@ -15,7 +15,7 @@ from fttune.backbones import catalog as backbones
 from fttune.backbones.source import available, offered, source_mean, usual_resize
 from fttune.data import catalog as datasets
 from fttune.data.catalog import locate
-from fttune.data.dataset import Dataset, left_out
+from fttune.data.dataset import Dataset, kept, left_out
 from fttune.data.store import Corrupt, ImageStore
 from fttune.distance.job import OWN, DistanceJob
 from fttune.distance.metrics import METRICS, SCORES
@@ -134,14 +134,14 @@ def measured(asked: Measurement, metric: str) -> Row:
         METRICS[metric].check_source(images=asked.source is not None)
     runtime = Runtime(store=place("store"), cache=place("features"))
     look = partial(_sample, asked, size, resize, runtime)
-    source = look(locate(asked.source, root=asked.root)) if asked.source else source_mean(row.name, size, resize)
+    source = look(kept(locate(asked.source, root=asked.root))) if asked.source else source_mean(row.name, size, resize)
     if source is None and not {*names} <= {*SCORES}:
         raise DataError(
             f"no source mean of {row.name} is shipped at {size} px, resize {resize} (sizes shipped:"
             f" {offered(row.name)}); choose one with --image-size and --resize, or name the source's images with"
             " --source"
         )
-    sample = look(locate(asked.target, root=asked.root, options=asked.options))
+    sample = look(kept(locate(asked.target, root=asked.root, options=asked.options)))
     jobs = [DistanceJob(sample=sample, source=source, metric=name) for name in names]
     rows = [_measured(job, runtime) if metric != "all" or job.possible else _unmeasured(job) for job in jobs]
     return {

@@ -12,7 +12,7 @@ from typing import Any
 from fttune.backbones import catalog, networks
 from fttune.backbones.source import write_means
 from fttune.backbones.tensors import save_weights
-from fttune.data.dataset import Dataset, left_out
+from fttune.data.dataset import Dataset, kept, left_out
 from fttune.data.store import ImageStore, find_digest
 from fttune.distance.sample import Sample
 from fttune.errors import AbsentDataError, UsageError
@@ -36,7 +36,7 @@ def pretrain_network(recipe: Recipe, *, again: str, as_json: bool) -> int:
     """
     runtime = Runtime(store=place("store"), cache=place("features"), git_commit=git_commit())
     catalog.find(recipe.backbone).check_size("train.image_size", recipe.train.image_size)
-    row = dataset_row(recipe.source, recipe.dataset, recipe.data.root)
+    row = kept(dataset_row(recipe.source, recipe.dataset, recipe.data.root))
     if _is_there(recipe, _job(recipe, row, _digest(recipe, row, runtime))):
         say(f"{recipe.network} is there already, with these settings: {networks.folder(recipe.network)}")
         _show(recipe.network, as_json=as_json)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 from PIL import Image
 
 import layouts
+from fttune.commands.images import prepare
+from fttune.data import readers
 from fttune.data.catalog import find
 from fttune.data.decode import CorruptImageError, decode
-from fttune.data.readers import FolderSource
+from fttune.data.readers import FolderSource, ImageRef
 from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_built, find_digest, open_store
 from fttune.errors import DataError, StoreError
@@ -60,6 +63,54 @@ def test_a_second_build_reads_no_image(photos: Path, root: Path) -> None:
     again = built(photos, root, progress=lambda done, total: told.append(done))
     assert told == []
     assert again.digest == find_digest(FolderSource(photos), root=root)
+
+
+def test_a_source_is_looked_up_once(photos: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: dict[str, int] = {"stamp": 0, "_files": 0}
+
+    def counted(owner: object, name: str) -> None:
+        theirs = getattr(owner, name)
+
+        def call(*words: object) -> object:
+            looked[name] += 1
+            return theirs(*words)
+
+        monkeypatch.setattr(owner, name, call)
+
+    monkeypatch.setenv("FTTUNE_STORE", str(root))
+    counted(readers, "stamp")
+    counted(FolderSource, "_files")
+    for _ in ("decoded", "there"):
+        prepare(str(photos), as_json=True)
+        assert looked == {"stamp": 36, "_files": 3}
+        looked |= dict.fromkeys(looked, 0)
+
+
+class Noise:
+    """As many images of 64 px as asked for, none of them on disk."""
+
+    classes = ("a", "b")
+
+    def __init__(self, count: int) -> None:
+        self.images = tuple(ImageRef(key=f"{number:06}", label=number % 2) for number in range(count))
+
+    def fingerprint(self) -> str:
+        return f"noise {len(self.images)}"
+
+    def read(self, ref: ImageRef) -> bytes:
+        pixels = np.random.default_rng(int(ref.key)).integers(0, 256, (64, 64, 3), np.uint8)
+        return encoded(Image.fromarray(pixels), "BMP")
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    peaks = []
+    for count in (512, 2560):
+        tracemalloc.start()
+        build(Noise(count), name="noise", size=64, resize="warp", root=tmp_path / str(count))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    grown = (peaks[1] - peaks[0]) / (2560 - 512)
+    assert grown < 64 * 64 * 3 / 4, "bytes for one more image: its name and digest, not its pixels"
 
 
 def test_looking_writes_nothing(photos: Path, root: Path) -> None:

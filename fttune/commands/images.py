@@ -27,6 +27,7 @@ def prepare(
 ) -> None:
     """Check a dataset's layout, count it, and decode it into the store; goes on where it was interrupted."""
     from fttune.data.catalog import locate
+    from fttune.data.dataset import kept
     from fttune.inventory import download, found, prepared, remarks, summary
     from fttune.terminal import print_facts, say
     from fttune.tree import read_options
@@ -34,7 +35,7 @@ def prepare(
     options = read_options(option or ())
     if fetch:
         download(locate(target, root=root, options=options), root)
-    row = locate(target, root=root, options=options)
+    row = kept(locate(target, root=root, options=options))
     facts = found(row, row.source())
     say(summary(facts))
     for line in remarks(facts):

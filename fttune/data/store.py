@@ -75,13 +75,14 @@ def build(
     DataError once all is decoded for corrupt images and images that stand in two classes (unless skipped), and where
     `root` cannot be written; StoreError where there is no room.
     """
-    entry = _entry(source, corrupt)
+    fingerprint = source.fingerprint()  # once: of a folder it looks every file up
+    entry = _entry(source, fingerprint, corrupt)
     # The stem is the dataset's, not its content's: what was decoded of a source that has changed since is dropped.
     stem = root / f"building-{digest_of([name, size, resize])[:16]}"
     with writing(root), locked(root / f"{entry}-{size}-{resize}"), locked(stem):
-        terms = {"source": source.fingerprint(), "size": size, "resize": resize, "chunk": _CHUNK, "notes": 3}
+        terms = {"source": fingerprint, "size": size, "resize": resize, "chunk": _CHUNK, "notes": 3}
         with Partial(stem, terms=terms, head=_schema(size).serialize().to_pybytes()) as partial:
-            found = find_built(source, size=size, resize=resize, root=root, corrupt=corrupt)
+            found = _built(root, entry, size, resize)
             if found is not None:
                 partial.remove_ours()  # of a process killed at its last step, or under a name given up since
                 return found
@@ -94,17 +95,25 @@ def build(
 
 def find_digest(source: Source, *, root: Path, corrupt: Corrupt = "refuse") -> str | None:
     """The digest of a source that was decoded here at any size and has not changed since; writes nothing."""
-    try:
-        return json.loads((root / f"{_entry(source, corrupt)}.json").read_text())["digest"]
-    except (OSError, ValueError, KeyError):
-        return None
+    return _digest(root, _entry(source, source.fingerprint(), corrupt))
 
 
 def find_built(
     source: Source, *, size: int, resize: Resize, root: Path, corrupt: Corrupt = "refuse"
 ) -> ImageStore | None:
     """The store of an unchanged source, or None; writes nothing."""
-    content = find_digest(source, root=root, corrupt=corrupt)
+    return _built(root, _entry(source, source.fingerprint(), corrupt), size, resize)
+
+
+def _digest(root: Path, entry: str) -> str | None:
+    try:
+        return json.loads((root / f"{entry}.json").read_text())["digest"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _built(root: Path, entry: str, size: int, resize: Resize) -> ImageStore | None:
+    content = _digest(root, entry)
     if content is None or not (root / _file(content, size, resize)).exists():
         return None
     try:
@@ -147,8 +156,9 @@ def open_store(*, root: Path, digest: str, size: int, resize: Resize) -> ImageSt
         raise StoreError(f"{path}: damaged image store ({error}); remove the file and run again") from None
 
 
-def _entry(source: Source, corrupt: Corrupt) -> str:
-    told = [source.fingerprint(), corrupt]
+def _entry(source: Source, fingerprint: str, corrupt: Corrupt) -> str:
+    """The name of a source in the index."""
+    told = [fingerprint, corrupt]
     if _official(source):
         told.append("test images before their copies")  # earlier versions kept the first of each by its key
     return f"source-{digest_of(told)[:16]}"
