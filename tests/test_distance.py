@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -97,6 +98,22 @@ def test_a_measurement_uses_every_image_but_the_test_set(job: DistanceJob, tmp_p
     features = job.sample.features(runtime)
     expected = 1 - features.mean(0).sum() / np.linalg.norm(features.mean(0)) / np.sqrt(features.shape[1])
     assert record.value == pytest.approx(expected)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_distance_is_computed_where_the_process_computes(job: DistanceJob, tmp_path: Path) -> None:
+    there = Runtime(store=tmp_path / "store", cache=tmp_path / "cache", device="cuda")
+    with pytest.raises((AssertionError, RuntimeError), match=r"(?i)cuda|nvidia"):
+        job.measure(there)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_distance_is_the_same_on_a_gpu(job: DistanceJob, tmp_path: Path) -> None:
+    values = [
+        job.measure(Runtime(store=tmp_path / "store", cache=tmp_path / device, device=device)).value
+        for device in ("cpu", "cuda")
+    ]
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
 
 
 def rows_used(job: DistanceJob, runtime: Runtime) -> tuple[ImageStore, np.ndarray]:
