@@ -17,8 +17,8 @@ from fttune.data import catalog as datasets
 from fttune.data.catalog import locate
 from fttune.data.dataset import Dataset, kept, left_out
 from fttune.data.store import Corrupt, ImageStore
+from fttune.distance import metrics
 from fttune.distance.job import OWN, DistanceJob
-from fttune.distance.metrics import METRICS, SCORES
 from fttune.distance.sample import Sample
 from fttune.errors import DataError, FttuneError
 from fttune.files import place
@@ -129,13 +129,13 @@ def measured(asked: Measurement, metric: str) -> Row:
     size = asked.image_size or row.image_size
     row.check_size("--image-size", size)
     resize = asked.resize or usual_resize(row.name, size)
-    names = list(METRICS) if metric == "all" else [metric]
+    names = list(metrics.METRICS) if metric == "all" else [metric]
     if metric != "all":
-        METRICS[metric].check_source(images=asked.source is not None)
+        metrics.find(metric).check_source(images=asked.source is not None)
     runtime = Runtime(store=place("store"), cache=place("features"))
     look = partial(_sample, asked, size, resize, runtime)
     source = look(kept(locate(asked.source, root=asked.root))) if asked.source else source_mean(row.name, size, resize)
-    if source is None and not {*names} <= {*SCORES}:
+    if source is None and not {*names} <= {*metrics.SCORES}:
         raise DataError(
             f"no source mean of {row.name} is shipped at {size} px, resize {resize} (sizes shipped:"
             f" {offered(row.name)}); choose one with --image-size and --resize, or name the source's images with"
@@ -159,7 +159,8 @@ def measured(asked: Measurement, metric: str) -> Row:
 def measured_lines(facts: Row) -> list[str]:
     """What `measured` gives, for a person."""
     head = f"{facts['target']} from {facts['source']}, {facts['backbone']} at {facts['image size']} px"
-    return [head, *(f"{row['metric']:<8}{_told(row)}" for row in facts["metrics"])]
+    width = max(8, *(len(row["metric"]) + 2 for row in facts["metrics"]))
+    return [head, *(f"{row['metric']:<{width}}{_told(row)}" for row in facts["metrics"])]
 
 
 def _told(row: Row) -> str:
@@ -189,7 +190,7 @@ def _measured(job: DistanceJob, runtime: Runtime) -> Row:
         "source images": record.source_images,
         "seed": record.seed,
         "side": record.side,
-        "note": METRICS[record.metric].about,
+        "note": metrics.find(record.metric).about,
     }
 
 
