@@ -152,6 +152,11 @@ def test_one_is_always_on_the_axis_and_labels_keep_their_distance(low: float, hi
     assert spaced_ticks(ticks, low, high, upright=True) == ticks
 
 
+@pytest.mark.parametrize("low", [0.01, 0.094, 0.2, 0.31])
+def test_the_low_end_of_an_axis_of_ratios_has_a_label(low: float) -> None:
+    assert ratio_ticks(low, 1.17)[0] < 3 * low
+
+
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=30))
 def test_the_fewest_and_where_there_is_room_the_most_images_are_labelled(places: list[int]) -> None:
     kept = spaced_ticks([float(place) for place in places], min(places) / 1.4, max(places) * 1.4)

@@ -18,6 +18,7 @@ _MARKERS = "osD^vPX"
 _LINES = {"tune": "-", "freeze": "--", "mixed": ":", "scratch": "-."}
 _OTHER = (0, (3, 1, 1, 1, 1, 1))  # of the ways, which their label tells apart
 _IMAGES = "training images per class"
+_FAR = 3.0  # times the low end of an axis of ratios, where its first label stands at most
 _LETTER, _LINE = 0.04, 0.09  # of a tick label, as a fraction of the axis it stands on
 
 
@@ -131,8 +132,10 @@ def ratio_ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     series = [*steps, [d * 10.0**n for n in decades for d in (1, 2, 5)], [10.0**n for n in decades]]
     inside = ([round(tick, 6) for tick in ticks if low <= tick <= high] for ticks in series)
-    roomy = (ticks for ticks in inside if len(ticks) <= 8 and spaced_ticks(ticks, low, high, upright=True) == ticks)
-    return next((ticks for ticks in roomy if 1.0 in ticks), [1.0])
+    roomy = [ticks for ticks in inside if len(ticks) <= 8 and spaced_ticks(ticks, low, high, upright=True) == ticks]
+    with_one = [ticks for ticks in roomy if 1.0 in ticks] or [[1.0]]
+    # Even steps end far above the low end of a long axis: half a decade without a label is a guess for the reader.
+    return next((ticks for ticks in with_one if ticks[0] < _FAR * low), with_one[0])
 
 
 def spaced_ticks(places: Sequence[float], low: float, high: float, *, upright: bool = False) -> list[float]:
