@@ -11,7 +11,7 @@ from fttune.analysis.answer import Images
 from fttune.backbones import catalog as backbones
 from fttune.backbones.source import SourceMean, available, source_mean
 from fttune.data.catalog import locate
-from fttune.data.dataset import YOURS, Dataset
+from fttune.data.dataset import YOURS, Dataset, kept
 from fttune.data.store import ImageStore
 from fttune.distance.job import DistanceJob
 from fttune.distance.sample import MAX_IMAGES, Sample
@@ -54,7 +54,7 @@ class Placed:
 
 def place_target(question: Question, runtime: Runtime) -> Placed:
     """Count, decode and measure; what cannot be answered is told before anything is decoded, as far as it can be."""
-    row = locate(question.target, root=question.root, options=question.options)
+    row = kept(locate(question.target, root=question.root, options=question.options))
     network, mean = backbones.find(question.backbone), _mean(question)
     source = row.source()
     labels = np.array([ref.label for ref in source.images], np.int64)

@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from fttune.commands.options import AsJson, Experiment, OfSweep, PartOf, Root, Size, TableFile, Target, Where
+from fttune.commands.options import (
+    AsJson,
+    Experiment,
+    OfSweep,
+    PartOf,
+    Root,
+    Size,
+    SkipCorrupt,
+    TableFile,
+    Target,
+    Where,
+)
 
 
 def runs(
@@ -54,7 +65,7 @@ def recommend(
     images: Annotated[int, typer.Option(min=1, help="That the distance is measured on, balanced over classes.")] = 2000,
     root: Root = None,
     option: PartOf = None,
-    skip_corrupt: Annotated[bool, typer.Option(help="Leave out images that cannot be decoded.")] = False,
+    skip_corrupt: SkipCorrupt = False,
     experiment: Experiment = "fttune",
     write: Annotated[
         Path | None, typer.Option(metavar="SWEEP.yaml", help="Write the sweep that measures the answer.")

@@ -20,9 +20,6 @@ Root = Annotated[
 SkipCorrupt = Annotated[
     bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded or stand in two classes.")
 ]
-PartOf = Annotated[
-    list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="How the target is read, which part of it.")
-]
 Where = Annotated[list[str] | None, typer.Option("--filter", metavar="FIELD=VALUE", help="Also != < <= > >=.")]
 OfSweep = Annotated[str | None, typer.Option(help="Only runs that a sweep of this name asked for.")]
 Experiment = Annotated[str, typer.Option(help="The MLflow experiment; the tracker is MLFLOW_TRACKING_URI.")]
