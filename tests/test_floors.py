@@ -162,7 +162,7 @@ def test_tables_regenerate_without_torch_or_ray(path: Path) -> None:
         ("fttune.cli", ("torch", "ray", "mlflow", "optuna", "matplotlib", "pandas")),
         ("fttune.sweep.tune", ("torch", "mlflow")),
         ("fttune.sweep.ground", ("torch", "ray", "mlflow", "optuna")),
-        ("fttune.analysis.report", ("torch", "ray", "mlflow")),
+        ("fttune.analysis.report", ("torch", "ray", "mlflow", "sklearn", "scipy.stats")),
         ("fttune.tracking.table", ("torch", "ray", "mlflow")),
         ("fttune.training.run", ("ray", "mlflow", "pydantic", "typer")),
         ("fttune.training.pretrain", ("ray", "mlflow", "pydantic", "typer")),

@@ -76,7 +76,7 @@ class Comparison:
 def compare(
     records: Sequence[RunRecord], *, by: str, hold: Sequence[str] = (), metric: str = "test_accuracy", confidence: float
 ) -> Comparison:
-    """Mean of a metric at each level of `by`, with a percentile interval over datasets, then seeds.
+    """Mean of a metric at each level of `by`, with a bootstrap interval over datasets and their seeds.
 
     Of a cell where several settings were tried the one that val prefers counts (`select`), unless they are what is
     compared; runs pair only with as many settings tried. ConfigError for an axis that is none.
@@ -152,6 +152,8 @@ def _level(
     keys = sorted(runs.keys() & first.keys(), key=repr)
     records = list(runs.values())
     low, high = _interval(records, lambda record: getattr(record, metric), confidence)
+    if metric.endswith("accuracy") and low is not None and high is not None:
+        low, high = max(low, 0.0), min(high, 1.0)  # Student's t knows no ends, a fraction has two
     differences = {runs[key].trial_id: getattr(runs[key], metric) - getattr(first[key], metric) for key in keys}
     paired = [runs[key] for key in keys]
     below, above = _interval(paired, lambda record: differences[record.trial_id], confidence)
