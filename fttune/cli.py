@@ -47,6 +47,8 @@ for command in (
     networks.backbones,
     images.prepare,
     networks.pretrain,
+    networks.export,
+    networks.predict,
     images.distance,
     doctor,
 ):

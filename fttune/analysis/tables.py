@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from fttune.analysis.agreement import Agreement, Values, agreements
+from fttune.analysis.costs import costs_sheet
 from fttune.analysis.foretold import foretold_sheet
 from fttune.analysis.modes import modes_sheet
 from fttune.analysis.published import published_verdict, tables
@@ -47,10 +48,10 @@ class Findings(Protocol):
     def distances(self) -> Sequence[DistanceRecord]: ...
 
     @property
-    def table(self) -> Table: ...
+    def pairing(self) -> Pairing: ...
 
     @property
-    def pairing(self) -> Pairing: ...
+    def table(self) -> Table: ...
 
     @property
     def trend(self) -> Trend: ...
@@ -132,9 +133,10 @@ TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "table1": lambda report: _with_runs(datasets_sheet(report.records), report),
     "table2": lambda report: distances_sheet(report.distances, report.table.distance_edges),
     "table3": lambda report: _with_runs(verdicts_sheet(report.table), report),
+    "costs": lambda report: costs_sheet(report.records, report.pairing.pairs),
+    "trend": lambda report: trend_sheet(report.trend, report.table),
     "modes": lambda report: modes_sheet(report.records, report.table.confidence),
     "scores": lambda report: foretold_sheet(report.distances, report.pairing.pairs),
-    "trend": lambda report: trend_sheet(report.trend, report.table),
 }
 
 

@@ -64,7 +64,7 @@ class Tally:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         again = set(chosen)
-        self._total, self._done = plan.total, len(plan.done)
+        self._total, self._done = plan.total, len([trial for trial in plan.done if trial not in again])
         self._failed = len([trial for trial in plan.failed if trial not in again])
         self._chosen, self._ended = len(chosen), 0
         self._prices = prices or {trial.id: cost(trial) for trial in chosen}
