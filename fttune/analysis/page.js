@@ -70,7 +70,7 @@
       });
     }
     for (const { band, dash } of panel.averages) {
-      const points = shown.filter((point) => band === null || point.code.split(" ")[2] === band);
+      const points = shown.filter((point) => band === null || point.code[2].includes(band));
       if (points.length) made.push(line(points, panel, colour("ink"), dash));
     }
     return made;
