@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fttune.entries import DatasetGrid, absolute, distinct
+from fttune.entries import Corrupt, DatasetGrid, absolute, distinct
 from fttune.errors import ConfigError, unknown
 from fttune.layers import LayerSpec
 from fttune.mistakes import checked
@@ -140,7 +140,7 @@ class Data(Part):
     """How images are found and read."""
 
     root: Path | None = None  # folder of official downloads; None: FTTUNE_DATA
-    corrupt: Literal["refuse", "skip"] = "refuse"  # what to do about images that cannot be decoded
+    corrupt: Corrupt = "refuse"  # what to do about images that cannot be decoded or stand in two classes
     weights: dict[str, Path] = Field(
         default_factory=dict
     )  # backbone: file of pre-trained weights, instead of where the catalog looks

@@ -10,6 +10,7 @@ from fttune.part import Count, Part
 
 # Keys that say where images come from; one of them, or none.
 PLACES = ("of", "path", "torchvision", "hf", "parquet")
+Corrupt = Literal["refuse", "skip"]
 
 
 class DatasetEntry(Part):

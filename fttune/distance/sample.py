@@ -40,24 +40,29 @@ class Sample:
 
         from fttune.feature_cache import FeatureKey, reach
         from fttune.features import CENTRE, Norm, features_at, showings, shown
+        from fttune.training.device import give_back, pick_device
 
         store, rows = self._rows(runtime)
-        row = catalog.find(self.backbone)
+        row, device = catalog.find(self.backbone), pick_device(runtime.device)
         key = FeatureKey(
             weights=self.weights_digest,
             data=self.data_digest,
             backbone=self.backbone,
             resize=self.resize,
             image_size=self.image_size,
+            device=device.type,
         )
 
         def forward(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, "torch.Tensor"]]:
-            net = catalog.load(self.backbone, weights=runtime.weights.get(self.backbone))
-            images = shown(store, missing, self.image_size, torch.device("cpu"))
+            net = catalog.load(self.backbone, weights=runtime.weights.get(self.backbone)).to(device)
+            images = shown(store, missing, self.image_size, device)
             return features_at(net, layers, images, Norm(mean=row.mean, std=row.std))
 
         last = row.depth - 1
-        table = reach(runtime.cache, key, [last], showings(rows, CENTRE)[0], forward)[last]
+        try:
+            table = reach(runtime.cache, key, [last], showings(rows, CENTRE)[0], forward)[last]
+        finally:
+            give_back()
         return table.take(torch.arange(len(table))).flatten(1).double().numpy()
 
     def labels(self, runtime: Runtime) -> np.ndarray:
