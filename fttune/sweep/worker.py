@@ -14,6 +14,7 @@ from typing import Any
 from fttune.bundle import Bundle
 from fttune.errors import StoppedError, UsageError
 from fttune.footprint import Footprint
+from fttune.record import RunRecord
 from fttune.runtime import Runtime
 from fttune.sweep.ledger import Job, keys
 from fttune.sweep.supply import Supply
@@ -94,9 +95,11 @@ def work(
 
 def _train(bundle: Bundle, runtime: Runtime, tell: Callable[..., None], stopped: Callable[[], bool]) -> None:
     # Here, not above: the driver that hands out jobs needs no torch.
+    from fttune.training.device import give_back
     from fttune.training.run import run_bundle
 
     _set_apart()
+    records: list[RunRecord] = []
     try:
         records = run_bundle(bundle, runtime, lambda trial, point: tell(trial=trial.id, point=asdict(point)), stopped)
     except StoppedError:
@@ -104,10 +107,12 @@ def _train(bundle: Bundle, runtime: Runtime, tell: Callable[..., None], stopped:
     except Exception as error:
         if len(bundle.trials) == 1:
             return tell(trial=bundle.trials[0].id, **_told(error))
-        # One by one, so that what is wrong with one is not the end of the others.
+    if not records:
+        # One by one, so that what is wrong with one is not the end of the others; out here, since the error's
+        # traceback holds what the bundle had in memory.
+        give_back()
         for trial in bundle.trials:
             _train(replace(bundle, trials=(trial,)), runtime, tell, stopped)
-        return None
     for record in records:
         tell(trial=record.trial_id, record=asdict(record))
     return None
