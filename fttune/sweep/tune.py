@@ -107,7 +107,7 @@ def _round(
 ) -> bool:
     """Give every run of the ledger to a worker once; False when it was ended before all of them had."""
     runs = ledger.runs
-    before = _nodes(alive=True)
+    dead = _nodes(alive=False)  # not those that live: a node may join during the round, and vanish in it
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
         worker = tune.with_parameters(_Worker, runs=[(r.job, r.share) for r in runs], runtime=runtime, supply=supply)
         tuner = tune.Tuner(
@@ -129,7 +129,7 @@ def _round(
         except KeyboardInterrupt:  # a second one, while Tune was ending its trials after the first
             ledger.close(())
             return False
-    return ledger.close(before - _nodes(alive=True))
+    return ledger.close(_nodes(alive=False) - dead)
 
 
 def _bundle(cpu: float, gpu: float) -> tune.PlacementGroupFactory:
