@@ -14,7 +14,7 @@ from fttune.backbones import catalog
 from fttune.features import Norm
 from fttune.layers import LayerSpec
 from fttune.sweep.tune import ALLOCATOR
-from fttune.training.device import image_room, mixed, sent
+from fttune.training.device import half_of_what_is_left, image_room, mixed, sent
 from fttune.training.inputs import ImageInputs, Labelled, Viewer
 from fttune.training.steps import Training
 from fttune.training.surgery import apply_spec
@@ -32,6 +32,7 @@ def test_on_a_cpu_nothing_is_rounded_further_and_no_image_needs_a_copy() -> None
     assert image_room(CPU) == 0
 
 
+@pytest.mark.gpu
 @on_a_gpu
 @pytest.mark.parametrize("backbone", ["tiny", "resnet18"])
 def test_no_step_on_a_gpu_waits_for_it(backbone: str) -> None:
@@ -54,10 +55,29 @@ def test_no_step_on_a_gpu_waits_for_it(backbone: str) -> None:
     assert np.isfinite(training.mean_loss())
 
 
+@pytest.mark.gpu
 @on_a_gpu
 def test_the_room_for_images_leaves_the_step_half_of_what_is_free() -> None:
-    free, _ = torch.cuda.mem_get_info(CUDA)
+    free, total = torch.cuda.mem_get_info(CUDA)
     assert 0 < image_room(CUDA) <= free // 2 + 2**20
+    torch.cuda.set_per_process_memory_fraction(0.02)
+    try:
+        assert image_room(CUDA) <= 0.01 * total
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.parametrize(
+    ("free", "share", "held", "room"),
+    [
+        (60, 1.0, 0, 30),  # others hold the rest of the GPU
+        (60, 0.1, 0, 5),  # all but this process's share is others' to take, however free it is
+        (60, 0.1, 6, 2),
+        (60, 0.1, 12, 0),
+    ],
+)
+def test_images_stay_on_a_gpu_within_the_share_of_their_process(free: int, share: float, held: int, room: int) -> None:
+    assert half_of_what_is_left(free, 100, share=share, held=held) == room
 
 
 HOLD = """

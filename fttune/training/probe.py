@@ -14,7 +14,7 @@ from fttune.files import locked, writing
 from fttune.footprint import CONTEXT, Footprint
 from fttune.runtime import Runtime
 from fttune.training.bench import Bench
-from fttune.training.device import device_name, pick_device
+from fttune.training.device import device_name, give_back, pick_device
 from fttune.training.loop import score
 from fttune.training.steps import Training
 
@@ -40,6 +40,7 @@ def footprint(bundle: Bundle, runtime: Runtime) -> Footprint | None:
     device = pick_device(runtime.device)
     if device.type != "cuda":
         return None
+    give_back()  # or what the bundle before took would count as this one's
     total = torch.cuda.mem_get_info(device)[1]
     torch.cuda.reset_peak_memory_stats(device)
     try:
