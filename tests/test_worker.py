@@ -1,5 +1,6 @@
 """A job on a worker, without Ray: what goes wrong with some of its trials, or with the machine, is told as it is."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +17,11 @@ from fttune.config import load_sweep
 from fttune.runtime import Runtime
 from fttune.sweep.driver import machine
 from fttune.sweep.ground import Ground, prepare
-from fttune.sweep.worker import work
+from fttune.sweep.ledger import Ledger
+from fttune.sweep.leftovers import Leftovers
+from fttune.sweep.supply import Supply
+from fttune.sweep.worker import measure, work
+from fttune.training.checkpoint import file_of, save
 from small_sweeps import write_sweep
 
 
@@ -68,3 +73,29 @@ def test_trials_go_on_one_by_one_only_once_the_memory_of_their_bundle_is_free(gr
     news = told(ground, Bundle(trials=ground.trials))
     assert Greedy.seen, "the bundle itself ran out of memory"
     assert [one["record"]["status"] for one in news] == ["done", "done"], news
+
+
+def test_a_machine_without_the_images_is_at_fault_and_not_the_user(ground: Ground, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "photos")
+    elsewhere = replace(runtime(ground), store=tmp_path / "node")
+    news: list[dict[str, Any]] = []
+    work(Bundle(trials=ground.trials), elsewhere, lambda **one: news.append(one), lambda: False, Supply.of(ground))
+    assert [(one["unfit"], one["final"]) for one in news] == [(True, False)] * 2
+    assert "has no decoded images of mine" in news[0]["error"]
+
+
+def test_a_bundle_that_cannot_be_measured_is_no_end_of_the_run(ground: Ground, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "photos")
+    elsewhere = replace(runtime(ground), store=tmp_path / "node")
+    assert measure(Bundle(trials=ground.trials), elsewhere, Supply.of(ground)) is None
+
+
+def test_a_trial_that_has_failed_for_good_leaves_no_checkpoint(ground: Ground) -> None:
+    one, other = ground.trials
+    here = runtime(ground)
+    assert here.checkpoints
+    for trial in ground.trials:
+        save(file_of(here.checkpoints, trial.id), {}, {})
+    ledger = Ledger([Bundle.alone(one)], [Leftovers(here)], "abc", shares=[0.0])
+    ledger.hear(ledger.runs[0], "n", [{"error": "no", "traceback": "", "final": True, "memory": False}])
+    assert [file.stem for file in here.checkpoints.iterdir()] == [other.id]

@@ -75,6 +75,7 @@ class Ledger:
         self.runs = [Run(job=job, share=share) for job, share in zip(jobs, shares, strict=True)]
         self._listeners = listeners
         self._git_commit = git_commit
+        self.unfit: set[str] = set()  # machines that lack what trials read
         self._over: set[str] = set()
         self._failures: Counter[str] = Counter()
         self._alone: set[str] = set()  # trials whose bundle went down with its process
@@ -150,6 +151,9 @@ class Ledger:
             )
             run.cramped = True
             return
+        if news.get("unfit") and run.node not in self.unfit:
+            self.unfit.add(run.node)
+            self.outcome.notes.append(f"{news['error'].splitlines()[0]}; its trials are tried again elsewhere")
         self._failures[key] += 1
         if news["final"] or self._failures[key] >= TRIES:
             self._give_up(run.job, key, news["error"], news["traceback"])

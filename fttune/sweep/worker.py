@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from fttune.bundle import Bundle
-from fttune.errors import StoppedError, UsageError
+from fttune.errors import MachineError, StoppedError, UsageError
 from fttune.footprint import Footprint
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
@@ -23,6 +23,8 @@ _PAUSE = 0.5  # seconds that what is to be told is gathered for; each report cos
 _LONGEST = 8.0  # seconds that a job which is told to stop may take to save
 
 News = dict[str, Any]
+
+_log = logging.getLogger("fttune")
 
 
 class Work:
@@ -126,21 +128,29 @@ def _set_apart() -> None:
 
 
 def measure(bundle: Bundle, runtime: Runtime, supply: Supply | None = None) -> Footprint | None:
-    """What a bundle takes of a GPU; None where the process sees none."""
+    """What a bundle takes of a GPU; None where the process sees none, or where the bundle fails.
+
+    Its trials will then tell why; the other bundles are measured all the same.
+    """
     from fttune.training.probe import footprint
 
-    if supply:
-        supply.ensure(bundle, runtime.store)
-    return footprint(bundle, runtime)
+    try:
+        if supply:
+            supply.ensure(bundle, runtime.store)
+        return footprint(bundle, runtime)
+    except Exception as error:
+        _log.warning("what %s takes of a GPU was not measured: %s", bundle.trials[0].name, error)
+        return None
 
 
 def _told(error: Exception) -> News:
-    """`final`: what the user gave is wrong, and stays so; `memory`: a GPU had no room."""
+    """`final`: what the user gave is wrong, and stays so; `memory`: a GPU had no room; `unfit`: the machine's fault."""
     return {
         "error": f"{type(error).__name__}: {error}",
         "traceback": traceback.format_exc(),
         "final": isinstance(error, UsageError),
         "memory": _is_out_of_memory(error),
+        "unfit": isinstance(error, MachineError),
     }
 
 
