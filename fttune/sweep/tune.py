@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,6 +43,7 @@ from fttune.sweep.meter import Meter
 from fttune.sweep.supply import Supply
 from fttune.sweep.worker import Work, measure
 
+_NOTICED = 10.0  # seconds within which a cluster notices that a machine is gone
 _MODEL = "accelerator_type:"  # how Ray begins the name of a resource that tells a model of GPU
 
 
@@ -130,7 +132,7 @@ def _round(
         except KeyboardInterrupt:  # a second one, while Tune was ending its trials after the first
             ledger.close(())
             return False
-    return ledger.close(_nodes(alive=False) - dead)
+    return ledger.close(_lost(dead, ledger.runs))
 
 
 def _bundle(cpu: float, gpu: float, avoid: Collection[str] = ()) -> tune.PlacementGroupFactory:
@@ -150,6 +152,17 @@ def _avoidable(unfit: Collection[str], cpu: float, gpu: float) -> set[str]:
 def _nodes(*, alive: bool) -> set[str]:
     """The ids of the cluster's machines."""
     return {node["NodeID"] for node in ray.nodes() if node["Alive"] == alive}
+
+
+def _lost(dead: set[str], runs: Sequence[Run]) -> set[str]:
+    """The machines that vanished since `dead` were; a cluster learns of it later than of the end of what ran there."""
+    until = time.monotonic() + _NOTICED
+    while True:
+        lost = _nodes(alive=False) - dead
+        unexplained = [run for run in runs if run.died and not (run.node in lost if run.node else lost)]
+        if not unexplained or time.monotonic() > until:
+            return lost
+        time.sleep(0.2)
 
 
 def _check(resources: Resources) -> None:
