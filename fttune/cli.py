@@ -42,6 +42,7 @@ for command in (
     sweeps.report,
     evidence.runs,
     evidence.compare,
+    evidence.recommend,
     networks.spec,
     images.datasets,
     networks.backbones,

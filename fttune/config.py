@@ -18,6 +18,7 @@ from fttune.ways import PLAIN, WAYS, find, is_convex
 
 # Keys that say where images come from; one of them, or none.
 PLACES = ("of", "path", "torchvision", "hf", "parquet")
+Corrupt = Literal["refuse", "skip"]
 _SPECS = ("freeze", "tune")  # modes that are a layer spec and nothing more
 
 
@@ -190,7 +191,7 @@ class Data(Part):
     """How images are found and read."""
 
     root: Path | None = None  # folder of official downloads; None: FTTUNE_DATA
-    corrupt: Literal["refuse", "skip"] = "refuse"  # what to do about images that cannot be decoded
+    corrupt: Corrupt = "refuse"  # what to do about images that cannot be decoded or stand in two classes
     weights: dict[str, Path] = Field(
         default_factory=dict
     )  # backbone: file of pre-trained weights, instead of where the catalog looks

@@ -3,30 +3,31 @@
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Any
 
 from fttune.backbones import catalog as backbones
-from fttune.backbones.source import available, source_mean
+from fttune.backbones.source import available, offered, source_mean, usual_resize
 from fttune.data import catalog as datasets
 from fttune.data.catalog import locate
-from fttune.data.dataset import Dataset, left_out
-from fttune.data.store import ImageStore
+from fttune.data.dataset import Dataset, kept, left_out
+from fttune.data.store import Corrupt, ImageStore
 from fttune.distance import metrics
 from fttune.distance.job import OWN, DistanceJob
 from fttune.distance.sample import Sample
 from fttune.errors import DataError, FttuneError
 from fttune.files import place
-from fttune.inventory import IMAGE_SIZE
 from fttune.layers import LayerSpec
 from fttune.runtime import Runtime, cores
 from fttune.secrets import masked
 from fttune.sweep.ground import decode
 from fttune.terminal import Decoding, Row, say
-from fttune.trial import stored_size
+from fttune.trial import Resize, stored_size
 from fttune.ways import check_fit, is_convex, phases
 
 _DISTANCE_BANDS = ((0.2, "low"), (0.4, "medium"))  # the paper's, section 4
@@ -111,9 +112,12 @@ class Measurement:
     target: str
     source: str | None  # None: what the backbone was trained on, as far as it ships
     backbone: str
-    image_size: int | None  # pixels
+    image_size: int | None  # pixels; None: the backbone's own
     images: int | None  # of either side at most; None: all
     root: Path | None  # of official downloads
+    resize: Resize | None = None  # None: as the images of the source mean were
+    options: Mapping[str, Any] = field(default_factory=dict)  # how the target is read, which part of it
+    corrupt: Corrupt = "refuse"  # what to do about images that cannot be decoded, of either side
 
 
 def measured(asked: Measurement, metric: str) -> Row:
@@ -121,20 +125,23 @@ def measured(asked: Measurement, metric: str) -> Row:
 
     `all` is every one of them, but for those that need the source's images where these are not named.
     """
-    row, size = backbones.find(asked.backbone), asked.image_size or IMAGE_SIZE
+    row = backbones.find(asked.backbone)
+    size = asked.image_size or row.image_size
     row.check_size("--image-size", size)
+    resize = asked.resize or usual_resize(row.name, size)
     names = list(metrics.METRICS) if metric == "all" else [metric]
     if metric != "all":
         metrics.find(metric).check_source(images=asked.source is not None)
     runtime = Runtime(store=place("store"), cache=place("features"))
-    source = _sample(asked.source, asked, size, runtime) if asked.source else source_mean(asked.backbone, size, "crop")
+    look = partial(_sample, asked, size, resize, runtime)
+    source = look(kept(locate(asked.source, root=asked.root))) if asked.source else source_mean(row.name, size, resize)
     if source is None and not {*names} <= {*metrics.SCORES}:
-        sizes = ", ".join(map(str, available(asked.backbone))) or "none"
         raise DataError(
-            f"no source mean of {row.name} is shipped at {size} px (sizes shipped: {sizes}); "
-            "choose one with --image-size, or name the source's images with --source"
+            f"no source mean of {row.name} is shipped at {size} px, resize {resize} (sizes shipped:"
+            f" {offered(row.name)}); choose one with --image-size and --resize, or name the source's images with"
+            " --source"
         )
-    sample = _sample(asked.target, asked, size, runtime)
+    sample = look(kept(locate(asked.target, root=asked.root, options=asked.options)))
     jobs = [DistanceJob(sample=sample, source=source, metric=name) for name in names]
     rows = [_measured(job, runtime) if metric != "all" or job.possible else _unmeasured(job) for job in jobs]
     return {
@@ -142,6 +149,7 @@ def measured(asked: Measurement, metric: str) -> Row:
         "backbone": asked.backbone,
         "source": source.dataset if isinstance(source, Sample) else source.source if source else OWN,
         "image size": size,
+        "resize": resize,
         "data digest": sample.data_digest,
         "weights digest": sample.weights_digest,
         "metrics": rows,
@@ -204,27 +212,26 @@ def checks() -> Row:
     return facts
 
 
-def _sample(target: str, asked: Measurement, size: int, runtime: Runtime) -> Sample:
+def _sample(asked: Measurement, size: int, resize: Resize, runtime: Runtime, row: Dataset) -> Sample:
     """Every image of a dataset but its test set, decoded if need be."""
-    row = locate(target, root=asked.root)
     test = left_out(row)
     if test != row.test:
         say(f"{row.name}: a class has fewer than {row.test} images, so none is left out as a test set")
     return Sample(
         dataset=row.name,
-        data_digest=_store(row, size, runtime).digest,
+        data_digest=_store(row, size, resize, asked.corrupt, runtime).digest,
         test_per_class=test,
         backbone=asked.backbone,
         weights_digest=backbones.weights_digest(asked.backbone),
         image_size=size,
-        resize="crop",
+        resize=resize,
         maximum=asked.images,
     )
 
 
-def _store(row: Dataset, size: int, runtime: Runtime) -> ImageStore:
+def _store(row: Dataset, size: int, resize: Resize, corrupt: Corrupt, runtime: Runtime) -> ImageStore:
     with Decoding() as progress:
-        return decode(row, stored_size(size), "crop", "refuse", runtime.store, progress)
+        return decode(row, stored_size(size), resize, corrupt, runtime.store, progress)
 
 
 def _weights(name: str) -> str:

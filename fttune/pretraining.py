@@ -12,7 +12,7 @@ from typing import Any
 from fttune.backbones import catalog, networks
 from fttune.backbones.source import write_means
 from fttune.backbones.tensors import save_weights
-from fttune.data.dataset import Dataset
+from fttune.data.dataset import Dataset, kept, left_out
 from fttune.data.store import ImageStore, find_digest
 from fttune.distance.sample import Sample
 from fttune.errors import AbsentDataError, UsageError
@@ -36,15 +36,15 @@ def pretrain_network(recipe: Recipe, *, again: str, as_json: bool) -> int:
     """
     runtime = Runtime(store=place("store"), cache=place("features"), git_commit=git_commit())
     catalog.find(recipe.backbone).check_size("train.image_size", recipe.train.image_size)
-    row = dataset_row(recipe.source, recipe.dataset, recipe.data.root)
-    if _is_there(recipe, _job(recipe, row, _digest(row, runtime))):
+    row = kept(dataset_row(recipe.source, recipe.dataset, recipe.data.root))
+    if _is_there(recipe, _job(recipe, row, _digest(recipe, row, runtime))):
         say(f"{recipe.network} is there already, with these settings: {networks.folder(recipe.network)}")
         _show(recipe.network, as_json=as_json)
         return DONE
     with _alone(recipe.network):
         size, resize = stored_size(recipe.train.image_size), recipe.train.resize
         with Decoding() as progress:
-            store = decode(row, size, resize, "refuse", runtime.store, progress)
+            store = decode(row, size, resize, recipe.data.corrupt, runtime.store, progress)
         job = _job(recipe, row, store.digest)
         trained = _train(recipe.network, job, store, runtime)
         if trained is None:
@@ -55,10 +55,10 @@ def pretrain_network(recipe: Recipe, *, again: str, as_json: bool) -> int:
     return DONE
 
 
-def _digest(row: Dataset, runtime: Runtime) -> str:
+def _digest(recipe: Recipe, row: Dataset, runtime: Runtime) -> str:
     """Of the images as they are decoded here; empty where they are not, or not even here."""
     try:
-        return find_digest(row.source(), root=runtime.store) or ""
+        return find_digest(row.source(), root=runtime.store, corrupt=recipe.data.corrupt) or ""
     except AbsentDataError:
         return ""
 
@@ -70,10 +70,18 @@ def _job(recipe: Recipe, row: Dataset, data_digest: str) -> Pretraining:
         source=recipe.source,
         data_digest=data_digest,
         val_per_class=recipe.dataset.val or row.val,
+        test_per_class=_test(recipe, row) if data_digest else None,
         hparams=hparams,
         seed=recipe.seed,
         checkpoint_every=recipe.checkpoint_every or hparams.report_every,
     )
+
+
+def _test(recipe: Recipe, row: Dataset) -> int | None:
+    """Test images of each class that a sweep on the same images has unless told otherwise; None: the official ones."""
+    if any(ref.pool == "test" for ref in row.source().images):
+        return None
+    return recipe.dataset.test or left_out(row)
 
 
 def _is_there(recipe: Recipe, job: Pretraining) -> bool:
@@ -87,7 +95,8 @@ def _is_there(recipe: Recipe, job: Pretraining) -> bool:
         raise UsageError(f"{there} stands in the way: it is no network of ours; remove it or give another name")
     if facts is None:
         return False
-    terms = facts["recipe"] if job.data_digest else facts["recipe"] | {"data_digest": ""}
+    unseen = {} if job.data_digest else {"data_digest": "", "test_per_class": None}
+    terms = facts["recipe"] | unseen
     if apart := difference(terms, job.terms):
         raise UsageError(
             f"{recipe.network} was trained by another recipe: {apart}; give this one another name, or remove {there}"
@@ -109,7 +118,7 @@ def _fill(name: str, job: Pretraining, store: ImageStore, runtime: Runtime, trai
     sample = Sample(
         dataset=job.source,
         data_digest=store.digest,
-        test_per_class=0,
+        test_per_class=job.test_per_class,
         backbone=name,
         weights_digest=weights,
         image_size=job.hparams.image_size,
@@ -129,6 +138,7 @@ def _provenance(name: str, job: Pretraining, store: ImageStore, runtime: Runtime
             "dataset": job.source,
             "digest": store.digest,
             "classes": store.classes,
+            "test_per_class": job.test_per_class,
             "train_images": trained.train_images,
             "val_images": trained.val_images,
         },

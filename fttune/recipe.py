@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fttune.config import PLACES, DatasetEntry, absolute
+from fttune.config import PLACES, Corrupt, DatasetEntry, absolute
 from fttune.mistakes import checked
 from fttune.part import Count, Name, Part
 from fttune.schedule import Schedule
@@ -21,9 +21,10 @@ class Course(Schedule):
 
 
 class SourceData(Part):
-    """Where the images lie; never part of what the network is."""
+    """How the images are found and read; what the network is follows from those that were read."""
 
     root: Path | None = None  # folder of the official downloads
+    corrupt: Corrupt = "refuse"  # what to do about images that cannot be decoded or stand in two classes
 
 
 class Recipe(Part):
@@ -58,8 +59,6 @@ class Recipe(Part):
     def _need_one_dataset(self) -> Self:
         if all(getattr(self.dataset, key) is None for key in PLACES):
             raise ValueError(f"dataset needs the name of a dataset or one of {', '.join(PLACES)}")
-        if self.dataset.test:
-            raise ValueError("dataset.test: a source network is not tested; an official test set is left out by itself")
         return self
 
 
@@ -75,5 +74,5 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _resolve(recipe: Recipe, folder: Path) -> Recipe:
-    data = SourceData(root=absolute(recipe.data.root, folder))
+    data = recipe.data.model_copy(update={"root": absolute(recipe.data.root, folder)})
     return recipe.model_copy(update={"dataset": recipe.dataset.resolved(folder), "data": data})

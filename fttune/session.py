@@ -64,6 +64,7 @@ class Call:
     budget: Budget = field(default_factory=Budget)
     out: Path | None = None  # folder of the report
     as_json: bool = False
+    quiet: bool = False  # the table is not printed; its caller says what was found
 
     def again(self, *extra: str) -> str:
         # What stands under `notify` may hold a password.
@@ -200,7 +201,10 @@ def _verdict(
     if not whole.done:
         return code
     report, folder = _report([(ground.sweep, ground, tracker)], call.out)
-    _print_report(ground.sweep, tracker, report, folder, as_json=call.as_json, code=code)
+    if call.quiet:
+        say(f"report: {folder / 'report.html'}")
+    else:
+        _print_report(ground.sweep, tracker, report, folder, as_json=call.as_json, code=code)
     return code
 
 

@@ -71,6 +71,8 @@ def read_options(texts: Sequence[str]) -> dict[str, Any]:
     """`name=value` options as a tree of their own."""
     tree: dict[str, Any] = {}
     for text in texts:
+        if "=" not in text:
+            raise ConfigError(f"option '{text:.200}' must read NAME=VALUE, such as most_per_class=100")
         override(tree, text)
     return tree
 

@@ -13,11 +13,11 @@ from PIL import Image
 from scipy.io import savemat
 
 
-def paint(path: Path, *, side: tuple[int, int] = (60, 48), mode: str = "RGB") -> None:
-    """An image of its own: noise around the colour of its folder, both from the names."""
+def paint(path: Path, *, side: tuple[int, int] = (60, 48), mode: str = "RGB", like: str | None = None) -> None:
+    """An image of its own: noise around the colour of its folder, or of the class `like`, both from the names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     colour, rng = (np.random.default_rng(list(hashlib.sha256(str(name).encode()).digest()))
-                   for name in (path.parent.name, path.name))  # fmt: skip
+                   for name in (like or path.parent.name, path.name))  # fmt: skip
     pixels = np.clip(colour.uniform(30, 220, 3) + rng.normal(0, 30, (*side[::-1], 3)), 0, 255).astype(np.uint8)
     Image.fromarray(pixels).convert(mode).save(path, "PNG" if path.suffix == ".png" else "JPEG")
 
@@ -131,8 +131,9 @@ def imagenet(root: Path, *, train: int = 8, test: int = 2) -> None:
     for name in SYNSETS:
         for image in range(train):
             paint(base / "train" / name / f"{name}_{image}.JPEG")
+    names = {number: name for name, number in SYNSETS.items()}
     for image, number in enumerate(numbers, start=1):
-        paint(base / "val" / f"ILSVRC2012_val_{image:08}.JPEG", side=(50 + number, 44))
+        paint(base / "val" / f"ILSVRC2012_val_{image:08}.JPEG", side=(50 + number, 44), like=names[number])
     data = base / "ILSVRC2012_devkit_t12" / "data"
     data.mkdir(parents=True, exist_ok=True)
     (data / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{number}\n" for number in numbers))

@@ -161,7 +161,6 @@ def test_a_recipe_reads_paths_from_its_folder_and_names_its_source(tmp_path: Pat
         ("dataset={}", "dataset needs the name of a dataset or one of of, path, torchvision, hf, parquet"),
         ("dataset={of: a, path: b}", "images come from one place, but of and path are given"),
         ("dataset={of: a, half: c}", "dataset.half: input should be 'a' or 'b', but got 'c'"),
-        ("dataset={of: a, test: 3}", "a source network is not tested"),
         ("backbone=tiny@other", "backbone: string should match pattern"),
         ("name=a/b", "name:"),
         ("train={lr: 1}", "train.steps: this key is required"),

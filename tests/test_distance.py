@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,6 +20,7 @@ from fttune.data.catalog import folder
 from fttune.data.dataset import left_out
 from fttune.data.splits import non_test
 from fttune.data.store import ImageStore, build, open_store
+from fttune.describe import Measurement, measured
 from fttune.distance.job import DistanceJob
 from fttune.distance.metrics import bootstrap, cosine
 from fttune.distance.sample import Sample
@@ -98,6 +100,22 @@ def test_a_measurement_uses_every_image_but_the_test_set(job: DistanceJob, tmp_p
     assert record.value == pytest.approx(expected)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_distance_is_computed_where_the_process_computes(job: DistanceJob, tmp_path: Path) -> None:
+    there = Runtime(store=tmp_path / "store", cache=tmp_path / "cache", device="cuda")
+    with pytest.raises((AssertionError, RuntimeError), match=r"(?i)cuda|nvidia"):
+        job.measure(there)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_distance_is_the_same_on_a_gpu(job: DistanceJob, tmp_path: Path) -> None:
+    values = [
+        job.measure(Runtime(store=tmp_path / "store", cache=tmp_path / device, device=device)).value
+        for device in ("cpu", "cuda")
+    ]
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
+
+
 def rows_used(job: DistanceJob, runtime: Runtime) -> tuple[ImageStore, np.ndarray]:
     store = open_store(root=runtime.store, digest=job.sample.data_digest, size=stored_size(32), resize="crop")
     return store, non_test(
@@ -154,6 +172,17 @@ def test_only_a_user_s_set_too_small_for_the_default_has_no_test_set(tmp_path: P
     assert left_out(enough) == 10
     assert left_out(replace(few, task="object")) == 10
     assert left_out(replace(few, test=None)) is None
+
+
+def test_corrupt_images_of_either_side_are_left_out_of_a_distance_where_that_is_said(tmp_path: Path) -> None:
+    here, there = (make_folder(tmp_path / name, seed=seed) for seed, name in enumerate(("here", "there")))
+    (there / "c0" / "bad.png").write_bytes(b"no image")
+    asked = Measurement(
+        target=str(here), source=str(there), backbone="tiny", image_size=32, images=None, root=None, corrupt="skip"
+    )
+    assert measured(asked, "cosine")["metrics"][0]["source images"] == 3 * (12 - 10)
+    with pytest.raises(DataError, match="--skip-corrupt at a command without one"):
+        measured(replace(asked, corrupt="refuse"), "cosine")
 
 
 def test_a_class_too_small_for_the_test_set_is_named(job: DistanceJob, tmp_path: Path) -> None:

@@ -29,10 +29,10 @@ def grid(*names: str, images: tuple[int, ...] = (5, 25)) -> list[RunRecord]:
 
 
 def evidence(runs: list[RunRecord]) -> Evidence:
-    return Evidence(results=select(runs), distances=distances_of(DISTANCES), large=100)
+    return Evidence(results=select(runs), distances=distances_of(DISTANCES), image_edges=(21, 100))
 
 
-EMPTY = Evidence(results=[], distances={}, large=100)
+EMPTY = Evidence(results=[], distances={}, image_edges=(21, 100))
 ONE = evidence([make_run("tune", 0.5), make_run("freeze", 0.5)])
 SMALL = evidence(grid())
 LARGE = evidence(grid(*"abcdefghi", images=(1, 5, 10, 20, 25, 35, 50, 53, 70, 75, 120, 550)))
@@ -52,10 +52,25 @@ def test_figure_1_compares_one_new_layer_with_three_and_five() -> None:
 
 def test_a_trend_is_the_geometric_mean_at_each_place() -> None:
     panel = replace(copying_data(SMALL)[0], names=("a", "b", "a"), x=(5.0, 5.0, 25.0), y=(0.5, 2.0, 3.0))
-    places, means = panel.trend()
+    (places, means) = panel.trends()[""]
     assert places == [5, 25]
     assert means == pytest.approx([1, 3])
-    assert panel.document["average"] == {"x": places, "y": means}
+    assert panel.document["averages"] == [{"band": "", "x": places, "y": means}]
+
+
+def test_the_panel_by_distance_keeps_the_amount_of_data() -> None:
+    """Section 5.1 of the paper reads low and medium data off it; one average over all amounts would hide them."""
+    pairs = {("a", 5): 0.5, ("a", 25): 2.0, ("a", 30): 8.0, ("b", 5): 0.25, ("b", 120): 3.0}
+    runs = [
+        make_run(mode, 0.25 * ratio if mode == "tune" else 0.25, dataset=name, images_per_class=count)
+        for (name, count), ratio in pairs.items()
+        for mode in ("tune", "freeze")
+    ]
+    _, right = tuning_data(evidence(runs))
+    found = {band: (x, pytest.approx(y)) for band, (x, y) in right.trends().items()}
+    assert found == {"H >=100": ([0.5], [3]), "L 1-20": ([0.1, 0.5], [0.5, 0.25]), "M 21-99": ([0.1], [4])}
+    labels = [line.get_label() for line in draw_ratios(tuning_data(evidence(runs))).axes[1].lines]
+    assert [label for label in labels if str(label).startswith("average")] == ["average L 1-20"]
 
 
 def test_figure_2_is_tuned_over_frozen_against_images_and_distance() -> None:
@@ -150,6 +165,11 @@ def test_one_is_always_on_the_axis_and_labels_keep_their_distance(low: float, hi
     assert len(ticks) <= 8
     assert all(low <= tick <= high for tick in ticks)
     assert spaced_ticks(ticks, low, high, upright=True) == ticks
+
+
+@pytest.mark.parametrize("low", [0.01, 0.094, 0.2, 0.31])
+def test_the_low_end_of_an_axis_of_ratios_has_a_label(low: float) -> None:
+    assert ratio_ticks(low, 1.17)[0] < 3 * low
 
 
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=30))

@@ -84,8 +84,23 @@ ROOMS: dict[str, set[str]] = {
     "query": GROUND | {"analysis", "tracking"},
     "trained": UPPER | {"terminal"},
     "asking": GROUND | {"query", "terminal"},
+    "placing": UPPER | {"terminal"},
+    "trying": UPPER | {"placing"},
+    "advising": UPPER | {"placing", "session", "terminal", "trying"},
     "commands": UPPER
-    | {"asking", "describe", "query", "inventory", "pretraining", "session", "status", "terminal", "trained"},
+    | {
+        "advising",
+        "asking",
+        "describe",
+        "query",
+        "inventory",
+        "placing",
+        "pretraining",
+        "session",
+        "status",
+        "terminal",
+        "trained",
+    },
     "cli": GROUND | {"commands", "describe", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
@@ -169,6 +184,7 @@ def test_tables_regenerate_without_torch_or_ray(path: Path) -> None:
         ("fttune.cli", ("torch", "ray", "mlflow", "optuna", "matplotlib", "plotly", "pandas")),
         ("fttune.sweep.tune", ("torch", "mlflow")),
         ("fttune.sweep.ground", ("torch", "ray", "mlflow", "optuna")),
+        ("fttune.analysis.advice", ("torch", "ray", "mlflow", "matplotlib")),
         ("fttune.analysis.report", ("torch", "ray", "mlflow", "matplotlib", "plotly", "sklearn", "scipy.stats")),
         ("fttune.tracking.table", ("torch", "ray", "mlflow")),
         ("fttune.training.run", ("ray", "mlflow", "pydantic", "typer")),

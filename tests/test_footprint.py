@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from fttune import footprint
 from fttune.bundle import Bundle
+from fttune.distance.job import DistanceJob
+from fttune.distance.sample import Sample
 from fttune.footprint import Footprint
 from fttune.sweep.fraction import shares
 from fttune.training.device import keep_to
@@ -69,6 +71,20 @@ def test_a_share_that_is_given_is_taken_and_nothing_is_measured(
     probe = Probe()
     assert shares([Bundle.alone(TUNED)], wanted, models, None, probe) == [share]
     assert not probe.asked
+
+
+@pytest.mark.parametrize(
+    ("wanted", "models", "share"), [(0.5, ["x"], 0.5), ("auto", ["x"], footprint.UNKNOWN), ("auto", [], 0.0)]
+)
+def test_a_distance_has_a_share_of_a_gpu_where_its_network_has_a_use_for_one(
+    wanted: float | str, models: list[str], share: float
+) -> None:
+    sample = Sample(
+        dataset="d", data_digest="d" * 64, test_per_class=0, backbone="tiny", weights_digest="w" * 64,
+        image_size=32, resize="crop",
+    )  # fmt: skip
+    jobs = [DistanceJob(sample=sample, source=sample, metric=metric) for metric in ("cosine", "svm", "cnn")]
+    assert shares(jobs, wanted, models, None, Probe()) == [share, share, 0.0]
 
 
 def test_trials_of_one_kind_differ_in_nothing_that_takes_memory() -> None:

@@ -16,6 +16,7 @@ from fttune.data.decode import decode
 from fttune.data.given import given
 from fttune.data.parquet import ParquetSet
 from fttune.data.store import build
+from fttune.data.torchvision_set import download
 from fttune.errors import AbsentDataError, DataError
 
 FAKE = {"size": 40, "num_classes": 3, "image_size": [3, 20, 20]}
@@ -169,7 +170,7 @@ def test_a_set_of_hugging_face_is_a_dataset(tmp_path: Path, saved: Path) -> None
         given("mine", f"hf:{saved}", options={"label": "coarse"})
 
 
-@pytest.mark.parametrize("name", ["USPS", "SEMEION", "ImageNet"])
+@pytest.mark.parametrize("name", ["USPS", "SEMEION", "QMNIST"])
 def test_a_set_is_looked_for_and_never_fetched_unasked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -179,6 +180,21 @@ def test_a_set_is_looked_for_and_never_fetched_unasked(
     monkeypatch.setattr("urllib.request.urlopen", fetch)
     with pytest.raises(AbsentDataError, match=f"torchvision:{name} under .* --download fetches it"):
         given("mine", f"torchvision:{name}", root=tmp_path).source()
+
+
+def test_what_torchvision_cannot_fetch_is_not_said_to_be_fetched(tmp_path: Path) -> None:
+    with pytest.raises(AbsentDataError, match=f"torchvision cannot fetch it, so put it under {tmp_path} by hand$"):
+        given("mine", "torchvision:ImageNet", root=tmp_path).source()
+    with pytest.raises(DataError, match="torchvision cannot download ImageNet: its licence"):
+        download("ImageNet", tmp_path)
+
+
+def test_a_set_that_reads_no_files_needs_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FTTUNE_DATA", raising=False)
+    row = given("fake", "torchvision:FakeData", options=FAKE)
+    assert (row.classes, len(row.source().images)) == (3, 40)
+    with pytest.raises(AbsentDataError, match="give --data-root DIR"):
+        given("mine", "torchvision:CIFAR10").source()
 
 
 def test_the_images_of_a_set_are_opened_once_for_their_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

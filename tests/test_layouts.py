@@ -11,14 +11,17 @@ import pytest
 from PIL import Image
 
 import layouts
+from fttune.config import load_sweep
 from fttune.data.catalog import DATASETS, find
-from fttune.data.classes import capped, half_of, large, sizes, too_small
+from fttune.data.classes import Part, capped, half_of, large, sizes, too_small
 from fttune.data.coral import Coral, _cut
 from fttune.data.dataset import Dataset
 from fttune.data.decode import CorruptImageError, decode
 from fttune.data.imagenet import NATURAL
+from fttune.data.layout import FileSource
 from fttune.data.readers import Source
-from fttune.errors import AbsentDataError, DataError
+from fttune.errors import AbsentDataError, ConfigError, DataError
+from fttune.tree import read_options
 
 
 @pytest.fixture
@@ -177,6 +180,24 @@ def test_an_annotated_photograph_may_be_absent_only_if_that_is_said(root: Path) 
     assert sum(sizes(opened("coral", root, min_per_class=1, absent="skip"))) == 90
 
 
+def test_a_text_beside_the_annotations_is_of_no_photograph(root: Path) -> None:
+    layouts.coral(root)
+    (root / "coral" / "2009" / "readme.txt").write_text("what lies here\n")
+    assert sizes(opened("coral", root, min_per_class=9)) == [36, 36, 30]
+
+
+def test_an_image_that_a_list_names_twice_is_one(root: Path) -> None:
+    layouts.mit67(root)
+    with (root / "mit67" / "TrainImages.txt").open("a") as listed:
+        listed.write("gameroom/gameroom0.jpg\n")
+    assert pools(opened("mit67", root)) == {"train": 18, "test": 9}
+
+
+def test_an_option_without_a_value_is_told_as_one() -> None:
+    with pytest.raises(ConfigError, match="option 'patch' must read NAME=VALUE, such as most_per_class=100"):
+        read_options(["patch"])
+
+
 def test_a_plankton_class_is_the_same_in_every_year(root: Path) -> None:
     layouts.plankton(root)
     source = opened("plankton", root, min_per_class=9)
@@ -206,6 +227,20 @@ def test_imagenet_is_read_as_released_and_as_torchvision_leaves_it(root: Path) -
     shutil.rmtree(root / "imagenet" / "train" / flat.classes[0])
     with pytest.raises(DataError, match=f"train and val must hold the same classes, but .* {flat.classes[0]}"):
         print(opened("imagenet", root).classes)
+
+
+def colour(source: Source, label: int, pool: str) -> np.ndarray:
+    """The mean colour of the images of a class and a pool, float [3]."""
+    refs = [ref for ref in source.images if (ref.label, ref.pool) == (label, pool)]
+    return np.mean([decode(source.read(ref), 32, "warp").mean((0, 1)) for ref in refs], axis=0)
+
+
+def test_the_made_test_images_of_imagenet_look_like_their_classes(root: Path) -> None:
+    layouts.imagenet(root)
+    source = opened("imagenet", root)
+    train, test = (np.array([colour(source, label, pool) for label in range(6)]) for pool in ("train", "test"))
+    nearest = np.linalg.norm(test[:, None] - train, axis=2).argmin(1)
+    assert nearest.tolist() == list(range(6))
 
 
 def test_the_halves_of_imagenet_are_those_of_yosinski() -> None:
@@ -343,6 +378,11 @@ BIRDS, DEVKIT = "cub200/CUB_200_2011", "imagenet/ILSVRC2012_devkit_t12/data"
             "line 1: class '/a/abey' is listed, but there is no such",
         ),
         (
+            "sun397",
+            write("SUN397/ClassName.txt", "/a/abbey\n/z/zen_garden\n/a/abbey\n"),
+            "line 3: a class must be listed once, but '/a/abbey' is listed before",
+        ),
+        (
             "mit67",
             remove("mit67/TestImages.txt"),
             "TestImages.txt: cannot read this list of the official download: No such",
@@ -426,6 +466,29 @@ def test_a_root_is_needed_and_may_come_from_the_environment(root: Path, monkeypa
 def test_a_root_may_be_the_download_itself(root: Path, inner: str) -> None:
     layouts.caltech256(root)
     assert len(opened("caltech256", root / inner).images) == 27
+
+
+def files_of(name: str, root: Path, **options: Any) -> set[Path]:
+    """The files that a dataset takes its images from."""
+    source = opened(name, root, **options)
+    whole = source
+    while isinstance(whole, Part):
+        whole = whole.whole
+    assert isinstance(whole, FileSource)
+    return {whole.file_of(ref) for ref in source.images}
+
+
+@pytest.mark.parametrize("name", ["paper", "smoke", "yosinski"])
+def test_no_image_is_source_and_target_of_one_measurement(root: Path, name: str) -> None:
+    """A classifier that is to tell source from target would be tested on images it was trained on."""
+    sweep = load_sweep(Path(__file__).parents[1] / "sweeps" / f"{name}.yaml")
+    for write in layouts.LAYOUTS.values():
+        write(root)
+    source = files_of(sweep.distance.source or "", root)
+    assert source
+    for target in sweep.grid.datasets:
+        small = {"min_per_class": 9} if target in ("coral", "plankton") else {}
+        assert not files_of(target, root, **small) & source, target
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,13 @@ def test_every_figure_is_drawn_and_says_how_much_it_shows(page: Any) -> None:
     assert page.locator("h2").all_inner_texts() == page.locator("nav a").all_inner_texts()
 
 
+def test_the_panel_by_distance_has_a_line_of_averages_for_each_band_of_images(page: Any) -> None:
+    plot = panel(page, "fig2", "By distance").locator(".plot")
+    dashes = plot.evaluate("(one) => one.data.filter((line) => line.mode === 'lines').map((line) => line.line.dash)")
+    shown = plot.evaluate("(one) => new Set(one.data.flatMap((d) => d.customdata || []).map((p) => p.code[2][0])).size")
+    assert len(dashes) == 1 + shown, "the line at 1, and one for each band"
+
+
 def test_every_link_leads_somewhere(page: Any) -> None:
     ids = set(page.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id)"))
     links = page.evaluate("[...document.querySelectorAll('a')].map((one) => one.getAttribute('href').slice(1))")

@@ -28,7 +28,9 @@ def grid(*names: str) -> list[RunRecord]:
 
 RUNS = grid("a", "b")
 FACETS = Facets.of(RUNS, EDGES)
-MADE = panels(Evidence(results=select(RUNS), distances=distances_of([make_distance("a", 0.1)]), large=EDGES[1]), FACETS)
+MADE = panels(
+    Evidence(results=select(RUNS), distances=distances_of([make_distance("a", 0.1)]), image_edges=EDGES), FACETS
+)
 
 
 def test_a_point_tells_dataset_split_seed_both_accuracies_and_runs() -> None:
@@ -59,6 +61,13 @@ def test_only_the_panel_by_images_marks_where_large_data_begin() -> None:
     assert (left["x"]["log"], right["x"]["log"]) == (True, False)
 
 
+def test_the_panel_by_distance_has_an_average_for_each_band_of_images() -> None:
+    left, right = (panel["averages"] for panel in MADE["fig2"])
+    assert left == [{"name": "average", "band": None, "dash": "solid"}]
+    assert {(one["name"], one["band"]) for one in right} == {("average L 1-20", "0"), ("average H >=100", "2")}
+    assert "average L 1-20" in legend(MADE["fig2"], FACETS)
+
+
 def test_panels_of_a_row_share_their_ratios_axis() -> None:
     top_left, top_right, low_left, low_right = (panel["y"] for panel in MADE["fig1"])
     assert top_left == top_right != low_left == low_right
@@ -71,7 +80,9 @@ def test_no_two_series_look_alike_without_colour() -> None:
         assert len(set(looks)) == len(looks) == 6
     ways = [replace(run, mode=way, trial_id=f"{run.trial_id}{way}") for run in grid("a") for way in ("lora", "head")]
     several = [*grid("a"), *(run for run in ways if run.spec == "T(1-7)R(8)")]
-    (panel,) = panels(Evidence(results=select(several), distances={}, large=100), Facets.of(several, EDGES))["fig3"]
+    (panel,) = panels(Evidence(results=select(several), distances={}, image_edges=EDGES), Facets.of(several, EDGES))[
+        "fig3"
+    ]
     looks = [(series["symbol"], series["dash"]) for series in panel["series"]]
     assert len(set(looks)) == len(looks) == 8
     names = [f"set {number:02}" for number in range(49)]

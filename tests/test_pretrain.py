@@ -20,8 +20,8 @@ from fttune.backbones.tensors import read_tensors
 from fttune.config import load_sweep
 from fttune.data.catalog import folder
 from fttune.data.store import ImageStore, build
-from fttune.describe import backbone_rows
-from fttune.errors import DataError, FttuneError, StoreError, UsageError, WeightsError
+from fttune.describe import Measurement, backbone_rows, measured
+from fttune.errors import ConfigError, DataError, FttuneError, StoreError, UsageError, WeightsError
 from fttune.features import Norm
 from fttune.files import claimed, place
 from fttune.pretraining import pretrain_network
@@ -89,6 +89,7 @@ def job_on(store: ImageStore, *, checkpoint_every: int = 8, **changes: Any) -> P
         source="mine",
         data_digest=store.digest,
         val_per_class=3,
+        test_per_class=0,
         hparams=hparams,
         seed=0,
         checkpoint_every=checkpoint_every,
@@ -254,7 +255,7 @@ def test_a_trained_network_is_a_backbone_with_its_source_mean(
     assert net[-1][-1].out_features == 3  # pyright: ignore
     mean = source_mean("tiny@mine", 32, "crop")
     assert mean is not None
-    assert (mean.images, mean.source, mean.weights_digest) == (60, "photos", told["weights digest"])
+    assert (mean.images, mean.source, mean.weights_digest) == (30, "photos", told["weights digest"])
     assert available("tiny@mine") == (32,)
     assert "tiny@mine" in {row["name"] for row in backbone_rows()}
     facts = networks.provenance("tiny@mine")
@@ -285,6 +286,19 @@ def test_a_recipe_is_trained_once_and_another_of_its_name_is_refused(
     assert {path: path.stat().st_mtime_ns for path in networks.folder("tiny@mine").iterdir()} == before
 
 
+@pytest.mark.parametrize("bad", [b"no image", None])
+def test_what_a_source_must_not_hold_is_left_out_where_the_recipe_says_so(tmp_path: Path, bad: bytes | None) -> None:
+    recipe = write_recipe(tmp_path)
+    first = tmp_path / "photos" / "c0" / "000.png"
+    (tmp_path / "photos" / "c2" / "zz.png").write_bytes(first.read_bytes() if bad is None else bad)
+    with pytest.raises(DataError, match="skip in a sweep file or a recipe"):
+        pretrained(recipe)
+    assert pretrained(recipe, "data.corrupt=skip") == 0
+    assert pretrained(recipe, "data.corrupt=skip") == 0
+    with pytest.raises(DataError, match="skip in a sweep file or a recipe"):
+        pretrained(recipe, "name=other")
+
+
 def test_a_network_is_written_whole_or_not_at_all() -> None:
     def half(made: Path) -> None:
         networks.weights_in(made).write_text("cut")
@@ -302,6 +316,52 @@ def test_a_folder_in_the_way_is_refused_before_the_training(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="stands in the way"):
         pretrained(write_recipe(tmp_path))
     assert not networks.workshop("tiny@mine").exists()
+
+
+def test_a_distance_is_measured_as_its_network_was_trained(tmp_path: Path) -> None:
+    assert pretrained(write_recipe(tmp_path), "train.resize=warp", "train.image_size=24") == 0
+    target = str(make_folder(tmp_path / "target", images=12, seed=1))
+    asked = Measurement(target=target, source=None, backbone="tiny@mine", image_size=None, images=None, root=None)
+    facts = measured(asked, "cosine")
+    assert (facts["source"], facts["image size"], facts["resize"]) == ("photos", 24, "warp")
+    assert facts["metrics"][0]["source images"] == 30
+    half = measured(replace(asked, options={"most_per_class": 11}), "cosine")
+    assert half["metrics"][0]["images"] == 3 * (11 - 10)
+    for changes, shape in (({"resize": "crop"}, "24 px, resize crop"), ({"image_size": 32}, "32 px, resize crop")):
+        with pytest.raises(DataError, match=rf"is shipped at {shape} \(sizes shipped: 24 warp\)"):
+            measured(replace(asked, **changes), "cosine")
+
+
+def held_out(name: str) -> tuple[int, int, int | None]:
+    """What a network was trained and validated on, and the test images of each class that it has not seen."""
+    facts = networks.provenance(name)
+    assert facts is not None
+    return tuple(facts["source"][key] for key in ("train_images", "val_images", "test_per_class"))
+
+
+def test_no_network_sees_what_a_sweep_on_its_source_tests_on(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    assert pretrained(recipe) == pretrained(recipe, "name=more", "dataset.test=12") == 0
+    assert held_out("tiny@mine") == (3 * (20 - 10 - 3), 9, 10)
+    assert held_out("tiny@more") == (3 * (20 - 12 - 3), 9, 12)
+    short = ("train.steps=1", "train.batch_size=2", "train.image_size=16")
+    assert pretrained(recipe, "name=digits", "dataset={of: digits}", *short) == 0
+    assert held_out("tiny@digits") == (1797 - 10 * (40 + 5), 50, 40)
+    assert pretrained(recipe, "name=glyphs", "dataset={of: glyphs}", *short) == 0
+    assert held_out("tiny@glyphs")[2] is None
+
+
+def test_a_sweep_that_tests_on_what_its_network_was_trained_on_is_refused(tmp_path: Path, runtime: Runtime) -> None:
+    assert pretrained(write_recipe(tmp_path)) == 0
+
+    def grounded(test: int) -> int:
+        sets = {"mine": {"path": "photos", "images_per_class": 1, "val": 1, "test": test}}
+        grid = {"datasets": sets, "backbones": ["tiny@mine"], "random_top": [1]}
+        return len(prepare(load_sweep(write_sweep(tmp_path, grid=grid)), runtime, lambda *_: None).trials)
+
+    assert grounded(10) == 2
+    with pytest.raises(ConfigError, match=r"grid\.datasets\.mine: the 12 test images .* tiny@mine .* with 10 left out"):
+        grounded(12)
 
 
 def test_a_network_that_was_never_trained_has_a_row_but_no_weights() -> None:
@@ -385,7 +445,7 @@ def test_a_sweep_runs_on_a_network_trained_here(tmp_path: Path, runtime: Runtime
     ground = prepare(load_sweep(write_sweep(tmp_path, grid=grid)), runtime, lambda *_: None)
     (job,), missing = ground.distances()
     measured = job.measure(runtime)
-    assert (measured.source, measured.source_images, missing) == ("photos", 60, [])
+    assert (measured.source, measured.source_images, missing) == ("photos", 30, [])
     assert measured.value > 0
     records = [run_trial(trial, runtime, lambda _: None) for trial in ground.trials]
     assert [(record.backbone, record.classes, record.status) for record in records] == [("tiny@mine", 13, "done")] * 2

@@ -154,6 +154,16 @@ def test_ratios_of_noise_are_flagged_and_not_counted(tuned: float, frozen: float
     assert pairing.counted == ()
 
 
+@pytest.mark.parametrize(("classes", "edge"), [(2, 0.75), (3, 2 / 3), (4, 0.5), (10, 0.2)])
+def test_a_ratio_of_few_classes_counts_above_half_of_the_way_to_1(classes: int, edge: float) -> None:
+    """Twice the chance of two classes is 1: no pair of such a set would ever count."""
+    for frozen, counts in ((edge + 0.01, True), (edge - 0.01, False)):
+        runs = [replace(make_run(mode, test), classes=classes) for mode, test in (("tune", 0.9), ("freeze", frozen))]
+        pair = tune_to_freeze(select(runs), {}).pairs[0]
+        assert bool(pair.flagged) != counts
+        assert ("half of the way" in pair.flagged) == (not counts and classes == 2)
+
+
 ROWS = st.lists(st.tuples(st.floats(-1, 1), st.sampled_from("abc"), st.integers(0, 2)), min_size=1, max_size=20)
 
 

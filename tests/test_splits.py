@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fttune.data.splits import Split, make_split, non_test
+from fttune.data.splits import Split, make_split, non_test, train_and_val
 from fttune.errors import DataError, FttuneError
 
 CLASSES = ("a", "b", "c")
@@ -129,6 +129,15 @@ def test_a_test_set_opens_once_and_always_tells_its_size() -> None:
     assert len(sealed) == 12
     with pytest.raises(FttuneError, match="read once"):
         sealed.open()
+
+
+@pytest.mark.parametrize(("test", "pools"), [(4, ("any",)), (None, ("train", "test")), (4, ("train", "test"))])
+def test_a_source_network_sees_every_image_that_no_sweep_tests_on(test: int | None, pools: tuple[str, ...]) -> None:
+    labels, keys, pool = listing(30, pools)
+    parts = train_and_val(dataset="d", classes=CLASSES, labels=labels, keys=keys, pools=pool, val=2, test=test)
+    tested = set(split(test=test, pools=pools)[0].test.open())
+    own = {row for row in range(len(keys)) if pool[row] == "test"}
+    assert sorted(np.concatenate(parts)) == sorted(set(range(len(keys))) - tested - own)
 
 
 @given(st.integers(1, 100))

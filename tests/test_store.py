@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,14 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+import layouts
+from fttune.commands.images import prepare
+from fttune.data import readers
+from fttune.data.catalog import find
 from fttune.data.decode import CorruptImageError, decode
-from fttune.data.readers import FolderSource
-from fttune.data.store import ImageStore, build, find_built, find_digest, open_store
+from fttune.data.readers import FolderSource, ImageRef
+from fttune.data.splits import make_split
+from fttune.data.store import Corrupt, ImageStore, build, find_built, find_digest, open_store
 from fttune.errors import DataError, StoreError
 from images import make_folder
 
@@ -57,6 +63,54 @@ def test_a_second_build_reads_no_image(photos: Path, root: Path) -> None:
     again = built(photos, root, progress=lambda done, total: told.append(done))
     assert told == []
     assert again.digest == find_digest(FolderSource(photos), root=root)
+
+
+def test_a_source_is_looked_up_once(photos: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: dict[str, int] = {"stamp": 0, "_files": 0}
+
+    def counted(owner: object, name: str) -> None:
+        theirs = getattr(owner, name)
+
+        def call(*words: object) -> object:
+            looked[name] += 1
+            return theirs(*words)
+
+        monkeypatch.setattr(owner, name, call)
+
+    monkeypatch.setenv("FTTUNE_STORE", str(root))
+    counted(readers, "stamp")
+    counted(FolderSource, "_files")
+    for _ in ("decoded", "there"):
+        prepare(str(photos), as_json=True)
+        assert looked == {"stamp": 36, "_files": 3}
+        looked |= dict.fromkeys(looked, 0)
+
+
+class Noise:
+    """As many images of 64 px as asked for, none of them on disk."""
+
+    classes = ("a", "b")
+
+    def __init__(self, count: int) -> None:
+        self.images = tuple(ImageRef(key=f"{number:06}", label=number % 2) for number in range(count))
+
+    def fingerprint(self) -> str:
+        return f"noise {len(self.images)}"
+
+    def read(self, ref: ImageRef) -> bytes:
+        pixels = np.random.default_rng(int(ref.key)).integers(0, 256, (64, 64, 3), np.uint8)
+        return encoded(Image.fromarray(pixels), "BMP")
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    peaks = []
+    for count in (512, 2560):
+        tracemalloc.start()
+        build(Noise(count), name="noise", size=64, resize="warp", root=tmp_path / str(count))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    grown = (peaks[1] - peaks[0]) / (2560 - 512)
+    assert grown < 64 * 64 * 3 / 4, "bytes for one more image: its name and digest, not its pixels"
 
 
 def test_looking_writes_nothing(photos: Path, root: Path) -> None:
@@ -108,7 +162,7 @@ def test_corrupt_images_are_named_and_counted(photos: Path, root: Path) -> None:
         r"5 corrupt images: c0/cut.png \(.*\), c1/bad0.jpg \(no image .*\), c1/bad1.jpg \(.*\) and 2 more",
         str(error.value),
     )
-    assert "data.corrupt: skip" in str(error.value)
+    assert "data.corrupt: skip in a sweep file or a recipe, --skip-corrupt at a command" in str(error.value)
     assert not list(root.glob("*.arrows"))
     store = built(photos, root, corrupt="skip")
     assert len(store.skipped) == 5
@@ -129,6 +183,46 @@ def test_one_image_in_two_classes_is_refused(photos: Path, root: Path) -> None:
         built(photos, root)
     (photos / "c1" / "zz.png").unlink()
     assert built(photos, root, corrupt="skip").copies == ("c2/zz.png",)
+
+
+@pytest.fixture
+def rooms(tmp_path: Path) -> Path:
+    """MIT67 in small: six training images and three test images in each of three classes."""
+    layouts.mit67(tmp_path)
+    return tmp_path / "mit67" / "Images" / "gameroom"
+
+
+def copied(rooms: Path, root: Path, old: int, new: str, corrupt: Corrupt = "refuse") -> ImageStore:
+    """The store once image `old` stands under the name of another too; an inode and a time of their own."""
+    (rooms.parent / new).write_bytes((rooms / f"gameroom{old}.jpg").read_bytes())
+    source = find("mit67", root=rooms.parents[2]).source()
+    return build(source, name="mit67", size=SIZE, resize="warp", root=root, corrupt=corrupt)
+
+
+def test_of_a_training_image_in_an_official_test_set_the_test_image_stays(rooms: Path, root: Path) -> None:
+    store = copied(rooms, root, 2, "gameroom/gameroom7.jpg")
+    assert store.copies == ("gameroom/gameroom2.jpg",)
+    assert (store.pools.count("train"), store.pools.count("test")) == (17, 9)
+    assert "gameroom/gameroom7.jpg" in store.keys
+
+
+@pytest.mark.parametrize(("old", "new"), [(2, 3), (7, 8)])
+def test_copies_on_one_side_of_an_official_split_stay_there(rooms: Path, root: Path, old: int, new: int) -> None:
+    store = copied(rooms, root, old, f"gameroom/gameroom{new}.jpg")
+    assert store.copies == ()
+    assert (store.pools.count("train"), store.pools.count("test")) == (18, 9)
+    facts = {name: getattr(store, name) for name in ("classes", "labels", "keys", "pools")}
+    split = make_split(dataset="mit67", images_per_class=4, val=2, test=None, seed=0, **facts)
+    assert (len(split.train), len(split.val), len(split.test)) == (12, 6, 9)
+
+
+def test_a_test_image_that_is_a_training_image_of_another_class_stays_where_that_is_skipped(
+    rooms: Path, root: Path
+) -> None:
+    with pytest.raises(DataError, match=r"same file: gameroom/gameroom7.jpg and airport_inside/airport_inside0.jpg;"):
+        copied(rooms, root, 7, "airport_inside/airport_inside0.jpg")
+    store = copied(rooms, root, 7, "airport_inside/airport_inside0.jpg", corrupt="skip")
+    assert (store.copies, store.pools.count("test")) == (("airport_inside/airport_inside0.jpg",), 9)
 
 
 BUILD = """

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fttune.analysis.ratios import Distances, Pair, Pairing, compare_depths, tune_to_freeze
+from fttune.analysis.recommend import BANDS, band, spans
 from fttune.analysis.select import Result
 
 _MODES = {"tune": "Fine-tuned (T)", "freeze": "Frozen (F)"}
@@ -29,6 +30,7 @@ class Points:
     unpaired: tuple[str, ...] = ()  # a line for each result without a fair partner
     unplaced: tuple[str, ...] = ()  # a line for each pair whose dataset has no distance
     edge: float | None = None  # a dotted line here: large data begin
+    bands: tuple[str, ...] = ()  # of images, of each point, where each band has an average of its own
 
     @property
     def left_out(self) -> str:
@@ -36,16 +38,18 @@ class Points:
         kinds = {"flagged": self.flagged, "unpaired": self.unpaired, "without a distance": self.unplaced}
         return ", ".join(f"{len(lines)} {kind}" for kind, lines in kinds.items() if lines)
 
-    def trend(self) -> tuple[list[float], list[float]]:
-        """The averages: the geometric mean of the ratios at each x, sorted by x."""
-        places = sorted(set(self.x))
-        logs, x = np.log(self.y), np.array(self.x)
-        return places, [float(np.exp(logs[x == place].mean())) for place in places]
+    def trends(self) -> dict[str, tuple[list[float], list[float]]]:
+        """The averages, by band (one without a name where there are none): geometric means at each x, sorted by x."""
+        bands = np.array(self.bands or [""] * len(self.x))
+        x, logs = np.array(self.x), np.log(self.y)
+        present = sorted(set(bands.tolist()), key=lambda band: BANDS.index(band[0]) if band else 0)
+        return {band: _geometric(x[bands == band], logs[bands == band]) for band in present}
 
     @property
     def document(self) -> dict[str, Any]:
         """All that is drawn, and what is not, as JSON-able values."""
-        return asdict(self) | {"average": dict(zip(("x", "y"), self.trend(), strict=True))}
+        averages = [{"band": band, "x": x, "y": y} for band, (x, y) in self.trends().items()]
+        return asdict(self) | {"averages": averages}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +87,7 @@ class Evidence:
 
     results: Sequence[Result]
     distances: Distances
-    large: float  # images per class where large data begin
+    image_edges: tuple[float, float]  # images per class where medium and large data begin
     missing: tuple[str, ...] = ()  # a line for each cell and seed that was asked for and has no finished run
     failed: tuple[str, ...] = ()  # a line for each failed trial
 
@@ -106,9 +110,12 @@ def copying_data(evidence: Evidence) -> list[Points]:
 
 
 def tuning_data(evidence: Evidence) -> list[Points]:
-    """Fig. 2: T over F with one new layer, against images per class and against distance."""
+    """Fig. 2: T over F with one new layer, against images per class and, with the amount of data, against distance."""
     pairing = tune_to_freeze(evidence.results, evidence.distances)
-    left = _points(pairing, tops=(1,), title="By images per class", y_label="tuned / frozen", edge=evidence.large)
+    left = _points(
+        pairing, tops=(1,), title="By images per class", y_label="tuned / frozen", edge=evidence.image_edges[1]
+    )
+    names = {name: f"{name} {span}" for name, span in spans(evidence.image_edges, whole=True)}
     placed = [(pair, pair.distance) for pair in pairing.counted if pair.distance is not None]
     right = Points(
         title="By distance",
@@ -119,6 +126,7 @@ def tuning_data(evidence: Evidence) -> list[Points]:
         y=tuple(pair.ratio for pair, _ in placed),
         pairs=tuple(pair for pair, _ in placed),
         tops=left.tops,
+        bands=tuple(names[band(pair.images_per_class, evidence.image_edges)] for pair, _ in placed),
         flagged=left.flagged,
         unpaired=left.unpaired,
         unplaced=tuple(_name(pair) for pair in pairing.counted if pair.distance is None),
@@ -167,6 +175,11 @@ def _points(pairing: Pairing, *, tops: tuple[int, ...], title: str, y_label: str
         unpaired=pairing.unpaired,
         edge=edge,
     )
+
+
+def _geometric(x: np.ndarray, logs: np.ndarray) -> tuple[list[float], list[float]]:
+    places = sorted(set(x.tolist()))
+    return places, [float(np.exp(logs[x == place].mean())) for place in places]
 
 
 def _name(pair: Pair) -> str:

@@ -17,7 +17,9 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = "osD^vPX"
 _LINES = {"tune": "-", "freeze": "--", "mixed": ":", "scratch": "-."}
 _OTHER = (0, (3, 1, 1, 1, 1, 1))  # of the ways, which their label tells apart
+DASHES = {"": "solid", "L": "dotted", "M": "dashed", "H": "solid"}  # of averages, by the band of images
 _IMAGES = "training images per class"
+_FAR = 3.0  # times the low end of an axis of ratios, where its first label stands at most
 _LETTER, _LINE = 0.04, 0.09  # of a tick label, as a fraction of the axis it stands on
 
 
@@ -131,8 +133,10 @@ def ratio_ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     series = [*steps, [d * 10.0**n for n in decades for d in (1, 2, 5)], [10.0**n for n in decades]]
     inside = ([round(tick, 6) for tick in ticks if low <= tick <= high] for ticks in series)
-    roomy = (ticks for ticks in inside if len(ticks) <= 8 and spaced_ticks(ticks, low, high, upright=True) == ticks)
-    return next((ticks for ticks in roomy if 1.0 in ticks), [1.0])
+    roomy = [ticks for ticks in inside if len(ticks) <= 8 and spaced_ticks(ticks, low, high, upright=True) == ticks]
+    with_one = [ticks for ticks in roomy if 1.0 in ticks] or [[1.0]]
+    # Even steps end far above the low end of a long axis: half a decade without a label is a guess for the reader.
+    return next((ticks for ticks in with_one if ticks[0] < _FAR * low), with_one[0])
 
 
 def spaced_ticks(places: Sequence[float], low: float, high: float, *, upright: bool = False) -> list[float]:
@@ -175,9 +179,10 @@ def _draw_points(axis: "Axes", panel: Points, names: Sequence[str]) -> None:
         colour, marker = _COLOURS[number % 7], _MARKERS[(number + number // 7) % 7]
         x, y = [panel.x[place] for place in here], [panel.y[place] for place in here]
         axis.plot(x, y, linestyle="none", label=name, color=colour, marker=marker, markerfacecolor="none")
-    places, means = panel.trend()
-    if len(places) > 1:
-        axis.plot(places, means, color="0.25", linewidth=1.5, label="average")
+    for band, (places, means) in panel.trends().items():
+        if len(places) > 1:
+            style, label = DASHES[band[:1]], f"average {band}".rstrip()
+            axis.plot(places, means, color="0.25", linewidth=1.5, linestyle=style, label=label)
     if panel.by_images:
         _scale_images(axis, panel.x)
     else:

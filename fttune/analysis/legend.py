@@ -29,8 +29,8 @@ def legend(panels: Sequence[Panel], facets: Facets) -> str:
     """Every series of a figure's panels once, in the order they come in."""
     entries = {series["name"]: series for panel in panels for series in panel["series"]}
     items = [f"<li>{_drawn(one, facets)}{plain(name)}</li>" for name, one in entries.items()]
-    if any(panel["joint"] for panel in panels):
-        items.append(f"<li>{_line('ink', 'solid', '')}average</li>")
+    averages = {one["name"]: one["dash"] for panel in panels for one in panel["averages"]}
+    items += [f"<li>{_line('ink', dash, '')}{plain(name)}</li>" for name, dash in averages.items()]
     return f"<ul class=legend>{''.join(items)}</ul>" if items else ""
 
 

@@ -61,7 +61,7 @@
       const points = shown.filter((point) => point.series === series);
       const own = colour(`c${series.colour}`);
       if (!points.length) continue;
-      if (!panel.joint) made.push(line(points, panel, own, series.dash));
+      if (!panel.averages.length) made.push(line(points, panel, own, series.dash));
       made.push({
         type: "scatter", mode: "markers", name: series.name, customdata: points,
         x: points.map((point) => point.x), y: points.map((point) => point.y),
@@ -69,7 +69,10 @@
         marker: { color: own, symbol: series.symbol, size: 8, line: { color: own, width: 1.6 } },
       });
     }
-    if (panel.joint && shown.length) made.push(line(shown, panel, colour("ink"), "solid"));
+    for (const { band, dash } of panel.averages) {
+      const points = shown.filter((point) => band === null || point.code[2].includes(band));
+      if (points.length) made.push(line(points, panel, colour("ink"), dash));
+    }
     return made;
   }
 

@@ -7,6 +7,7 @@ from fttune.analysis.facets import Facets
 from fttune.analysis.figure_data import Curve, Evidence, Points
 from fttune.analysis.figures import FIGURES, image_scale, ratio_scale
 from fttune.analysis.ratios import Pair
+from fttune.analysis.recommend import BANDS
 
 # Told apart without colour: Plotly's names of seven markers, and of the dash of each mode.
 SYMBOLS = ("circle", "square", "diamond", "triangle-down", "triangle-up", "cross", "x")
@@ -45,12 +46,25 @@ def ratio_panels(points: Sequence[Points], facets: Facets) -> list[Panel]:
                 "x": _places(panel),
                 "y": y,
                 "mean": "geometric",
-                "joint": True,
+                "averages": _averages(panel),
                 "marks": [{"y": 1, "dash": "solid"}, *edge],
                 "series": [_of_dataset(name, panel, facets) for name in sorted(set(panel.names))],
             }
         )
     return made
+
+
+def _averages(panel: Points) -> list[Panel]:
+    """The lines through all datasets: one, or one for each band of images, which stands third in a point's code."""
+    dashes = {"": "solid", "L": "dot", "M": "dash", "H": "solid"}
+    return [
+        {
+            "name": f"average {name}".rstrip(),
+            "band": str(BANDS.index(name[0])) if name else None,
+            "dash": dashes[name[:1]],
+        }
+        for name in panel.trends()
+    ]
 
 
 def accuracy_panels(curves: Sequence[Curve], facets: Facets) -> list[Panel]:
@@ -66,7 +80,7 @@ def accuracy_panels(curves: Sequence[Curve], facets: Facets) -> list[Panel]:
                 "x": _axis(_IMAGES, *image_scale([x for curve in here for x in curve.x]), log=True),
                 "y": _axis("test accuracy", 0, max(1.08 * most, 1.2 * here[0].chance), [], log=False),
                 "mean": "arithmetic",
-                "joint": False,
+                "averages": [],  # each series has one of its own
                 "marks": [{"y": here[0].chance, "dash": "dot"}],
                 "series": [_of_curve(curve, kinds.index(_kind(curve)), facets) for curve in here],
             }

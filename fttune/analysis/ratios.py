@@ -105,6 +105,19 @@ def compare_depths(results: Sequence[Result], distances: Distances) -> list[Dept
     ]
 
 
+def between(
+    results: Sequence[Result], distances: Distances, *, above: tuple[str, int], below: tuple[str, int]
+) -> Pairing:
+    """One choice of mode and number of new layers against another, whichever of the two they differ in, or both."""
+    kinds = (_choice(*above), _choice(*below))
+    here = [result for result in results if _choice(result.mode, result.random_top) in kinds]
+    return _pair(here, lambda r: _choice(r.mode, r.random_top), kinds, kinds[0], distances)
+
+
+def _choice(mode: str, random_top: int) -> str:
+    return f"{mode}, {random_top} new"
+
+
 def _pair(
     results: Sequence[Result],
     axis: Callable[[Result], str],
@@ -160,16 +173,28 @@ def _unfair(above: Result, below: Result) -> str:
 
 
 def _flag(above: Result, below: Result) -> str:
-    if below.test <= NEAR_CHANCE * below.chance:
-        return f"denominator {below.test:.3f} is within {NEAR_CHANCE:g} times chance ({below.chance:.3f})"
+    if near := _near_chance(below):
+        return f"denominator {below.test:.3f} is within {near}"
     return "" if above.test > 0 else "numerator is 0, so its logarithm is not finite"
 
 
 def _remark(above: Result, below: Result) -> str:
     """A numerator at chance is a finding (its side failed where the other did not), so it counts, and is told."""
-    if _flag(above, below) or above.test > NEAR_CHANCE * above.chance:
+    near = _near_chance(above)
+    return f"numerator {above.test:.3f} is within {near}, and counts" if near and not _flag(above, below) else ""
+
+
+def _near_chance(result: Result) -> str:
+    """How near to chance an accuracy is, in words; empty when it is not.
+
+    Of few classes twice chance is out of reach, so half way from chance to 1 is far enough.
+    """
+    half_way = (1 + result.chance) / 2
+    if result.test > min(NEAR_CHANCE * result.chance, half_way):
         return ""
-    return f"numerator {above.test:.3f} is within {NEAR_CHANCE:g} times chance ({above.chance:.3f}), and counts"
+    few = half_way < NEAR_CHANCE * result.chance
+    chance = f"chance ({result.chance:.3f})"
+    return f"half of the way from {chance} to 1" if few else f"{NEAR_CHANCE:g} times {chance}"
 
 
 def _name(result: Result) -> str:

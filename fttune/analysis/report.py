@@ -72,7 +72,7 @@ class Report:
         return Evidence(
             results=select(self.records),
             distances=distances_of(self.distances),
-            large=self.table.image_edges[1],
+            image_edges=self.table.image_edges,
             missing=self.missing,
             failed=tuple(f"{_name(_cell(r))}: {r.error}" for r in self.records if r.status == "failed"),
         )

@@ -194,7 +194,7 @@ def _distance_row(records: Sequence[DistanceRecord], edges: Sequence[float]) -> 
     if not paper:
         return row | {"compared": FOREIGN}
     same = own == band(paper["cosine"], edges)
-    return row | {"compared": NOTHING if own is None else SAME if same else OTHER}
+    return row | {"compared": NOTHING if own is None else f"band {SAME if same else OTHER}"}
 
 
 def _verdict_row(box: Box) -> Row:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fttune.backbones import networks
 from fttune.backbones import weights as files
 from fttune.backbones.backbone import Backbone, Fill, later
-from fttune.errors import UsageError, WeightsError, unknown
+from fttune.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -196,8 +196,7 @@ _ROWS = (
 )
 BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}
 
-# Raise it when the values that `build` gives to a network without a weights file change.
-_BUILT = 1
+_BUILT = 1  # raise it when the values that `build` gives to a network without a weights file change
 
 
 def rows() -> dict[str, Backbone]:
@@ -276,10 +275,7 @@ def weights_digest(name: str, weights: Path | None = None) -> str:
 def weights_bytes(name: str, weights: Path | None = None) -> int:
     """The size of the weights file; 0 for a network that has none, WeightsError where it is missing."""
     path = _file(find(name), weights)
-    try:
-        return path.stat().st_size if path else 0
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot read the weights: {error.strerror}") from None
+    return files.size_of(path) if path else 0
 
 
 def _file(row: Backbone, weights: Path | None) -> Path | None:

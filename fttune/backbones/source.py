@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fttune.backbones import networks
+from fttune.trial import Resize
 
 SHIPPED = Path(__file__).parent / "means"
 
@@ -39,6 +40,18 @@ def source_mean(backbone: str, image_size: int, resize: str) -> SourceMean | Non
 def available(backbone: str) -> tuple[int, ...]:
     """Input sizes in pixels, ascending, for which a mean of a backbone is there."""
     return tuple(sorted({row["image_size"] for row in _facts(_home(backbone), backbone)}))
+
+
+def offered(backbone: str) -> str:
+    """The sizes and ways of resizing for which a mean of a backbone is there, in words."""
+    rows = sorted((row["image_size"], row["resize"]) for row in _facts(_home(backbone), backbone))
+    return ", ".join(f"{size}" if resize == "crop" else f"{size} {resize}" for size, resize in rows) or "none"
+
+
+def usual_resize(backbone: str, image_size: int) -> Resize:
+    """How the images of the source mean at this size were resized; crop where there is none, or one of each."""
+    ways = {row["resize"] for row in _facts(_home(backbone), backbone) if row["image_size"] == image_size}
+    return "warp" if ways == {"warp"} else "crop"
 
 
 def read_means(folder: Path, backbone: str) -> list[SourceMean]:

@@ -58,6 +58,14 @@ def digest_of(path: Path) -> str:
         raise WeightsError(f"{path}: cannot read the weights: {error.strerror}") from None
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file; WeightsError where it cannot be looked up."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot read the weights: {error.strerror}") from None
+
+
 def filled(outline: "nn.Sequential", path: Path, rename: Callable[[str], str]) -> "nn.Sequential":
     """A staged network on the meta device, with the values of a file; it is changed and returned, on the CPU.
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fttune.commands.options import AsJson, Root, Size, Target
+from fttune.commands.options import AsJson, PartOf, Root, Size, SkipCorrupt, Target
 
 
 def datasets(as_json: AsJson = False) -> None:
@@ -18,17 +18,16 @@ def datasets(as_json: AsJson = False) -> None:
 def prepare(
     target: Target,
     root: Root = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="How the set is read, which part of it.")
-    ] = None,
+    option: PartOf = None,
     fetch: Annotated[bool, typer.Option("--download", help="Fetch it first, where torchvision can.")] = False,
     image_size: Size = None,
     resize: Annotated[Literal["crop", "warp"], typer.Option(help="Short side and centre, or to a square.")] = "crop",
-    skip_corrupt: Annotated[bool, typer.Option(help="Leave out images that cannot be decoded.")] = False,
+    skip_corrupt: SkipCorrupt = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a dataset's layout, count it, and decode it into the store; goes on where it was interrupted."""
     from fttune.data.catalog import locate
+    from fttune.data.dataset import kept
     from fttune.inventory import download, found, prepared, remarks, summary
     from fttune.terminal import print_facts, say
     from fttune.tree import read_options
@@ -36,7 +35,7 @@ def prepare(
     options = read_options(option or ())
     if fetch:
         download(locate(target, root=root, options=options), root)
-    row = locate(target, root=root, options=options)
+    row = kept(locate(target, root=root, options=options))
     facts = found(row, row.source())
     say(summary(facts))
     for line in remarks(facts):
@@ -60,14 +59,28 @@ def distance(
     ] = "all",
     images: Annotated[int, typer.Option(min=0, help="Of either side at most, balanced over classes; 0: all.")] = 2000,
     root: Root = None,
+    option: PartOf = None,
+    resize: Annotated[
+        Literal["crop", "warp"] | None, typer.Option(help="As the source mean's images were unless given; else crop.")
+    ] = None,
+    skip_corrupt: SkipCorrupt = False,
     as_json: AsJson = False,
 ) -> None:
     """How far a target's images lie from those a backbone was trained on, with its band in the table."""
     from fttune.describe import Measurement, measured, measured_lines
     from fttune.terminal import print_json, print_lines
+    from fttune.tree import read_options
 
     asked = Measurement(
-        target=target, source=source, backbone=backbone, image_size=image_size, images=images or None, root=root
+        target=target,
+        source=source,
+        backbone=backbone,
+        image_size=image_size,
+        images=images or None,
+        root=root,
+        resize=resize,
+        options=read_options(option or ()),
+        corrupt="skip" if skip_corrupt else "refuse",
     )
     facts = measured(asked, metric)
     if as_json:

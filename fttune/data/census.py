@@ -13,6 +13,7 @@ from fttune.trial import digest as digest_of
 
 Corrupt = Literal["refuse", "skip"]
 _NAMED = 3  # images named in an error
+_SKIP = "data.corrupt: skip in a sweep file or a recipe, --skip-corrupt at a command without one"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -25,12 +26,19 @@ class Census:
     copies: list[str] = field(default_factory=list)
     clashes: list[tuple[str, str]] = field(default_factory=list)  # keys of equal files in two classes
     kept: list[tuple[str, int, str, str]] = field(default_factory=list)  # key, label, pool, SHA-256 of the bytes
-    seen: dict[str, ImageRef] = field(default_factory=dict)  # by SHA-256
+    seen: dict[str, ImageRef] = field(default_factory=dict)  # by SHA-256, the first of each
+    tested: dict[str, ImageRef] = field(default_factory=dict)  # of an official test set, by SHA-256
 
     def admit(self, ref: ImageRef, sha: str) -> bool:
-        """Whether an image enters the store: an exact copy would put a training image into the test set."""
-        first = self.seen.setdefault(sha, ref)
-        if first is ref:
+        """Whether an image enters the store: an exact copy would put a training image into the test set.
+
+        An official test set is whole whatever else is there, and so is what may be trained on beside it, but for copies
+        of the test images: where the sides are given, copies on one side stay there.
+        """
+        first = self.tested.get(sha) if ref.pool != "test" else None
+        first = first or self.seen.setdefault(sha, ref)
+        alike = (first.pool, first.label) == (ref.pool, ref.label) and first.key != ref.key
+        if first is ref or (alike and self.tested):
             self.kept.append((ref.key, ref.label, ref.pool, sha))
             return True
         self.copies.append(ref.key)
@@ -64,7 +72,7 @@ class Census:
         self.clashes += [(first, second) for first, second in note["clashes"]]
         for key, label, pool, sha in note["kept"]:
             self.kept.append((key, label, pool, sha))
-            self.seen[sha] = ImageRef(key=key, label=label, pool=pool)
+            self.seen.setdefault(sha, ImageRef(key=key, label=label, pool=pool))
         return note["images"]
 
     @property
@@ -98,14 +106,13 @@ class Census:
         if self.skipped:
             images = "1 corrupt image" if len(self.skipped) == 1 else f"{len(self.skipped)} corrupt images"
             raise DataError(
-                f"dataset '{name}' has {images}: {_some(corrupted)}; "
-                "mend or remove them, or set data.corrupt: skip to leave them out"
+                f"dataset '{name}' has {images}: {_some(corrupted)}; mend or remove them, or leave them out: {_SKIP}"
             )
         if self.clashes:
             raise DataError(
                 f"dataset '{name}': an image must stand in one class, but these are the same file:"
                 f" {_some([f'{first} and {second}' for first, second in self.clashes])}; "
-                "remove one of each, or set data.corrupt: skip to keep the first"
+                f"remove one of each, or keep the first: {_SKIP}"
             )
 
 

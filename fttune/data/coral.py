@@ -80,7 +80,8 @@ class Coral(FileSource):
 
     def _points(self) -> Iterator[tuple[str, str]]:
         """Keys `2008/photo.jpg@row,column` and labels, each point once."""
-        lists = sorted(self.path.glob("20[0-9][0-9]/*.txt"))
+        texts = sorted(self.path.glob("20[0-9][0-9]/*.txt"))
+        lists = [path for path in texts if Path(path.stem).suffix.lower() in _SUFFIXES]  # others are of no photograph
         photos = {path: self._photo_of(path) for path in lists}
         missing = [path.relative_to(self.path).as_posix() for path, photo in photos.items() if not photo]
         if missing and self._absent == "refuse":

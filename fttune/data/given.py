@@ -11,6 +11,7 @@ from fttune.data.dataset import PARTS, YOURS, Dataset, opened
 from fttune.data.readers import FolderSource, Source
 from fttune.errors import AbsentDataError, DataError, unknown
 
+_MADE = ("FakeData",)  # sets of torchvision that read no files
 VAL, TEST = 5, 10  # images of each class held out, unless told or official
 
 
@@ -62,12 +63,12 @@ def _torchvision(row: Dataset, place: str, options: Mapping[str, Any]) -> Datase
     def module() -> Any:
         return import_module("fttune.data.torchvision_set")
 
-    def read(root: Path, **own: Any) -> Source:
+    def read(root: Path = Path("/"), **own: Any) -> Source:
         return module().TorchvisionSet(place, root, own)
 
     own = {key: value for key, value in options.items() if key not in PARTS}
     download = lambda folder: module().download(place, folder, own)  # noqa: E731
-    return replace(row, source=read, rooted=True, options=own, download=download)
+    return replace(row, source=read, rooted=place not in _MADE, options=own, download=download)
 
 
 def _hugging_face(row: Dataset, place: str, options: Mapping[str, Any]) -> Dataset:

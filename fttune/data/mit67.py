@@ -31,4 +31,4 @@ class Mit67(FileSource):
         return classes, refs
 
     def _keys(self, name: str) -> Iterator[str]:
-        return (inside(self.path, line, place) for place, line in read_list(self.path.parent / name))
+        return iter(dict.fromkeys(inside(self.path, line, place) for place, line in read_list(self.path.parent / name)))

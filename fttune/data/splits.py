@@ -74,13 +74,20 @@ def make_split(
 
 
 def train_and_val(
-    *, dataset: str, classes: Sequence[str], labels: np.ndarray, keys: Sequence[str], pools: Sequence[str], val: int
+    *,
+    dataset: str,
+    classes: Sequence[str],
+    labels: np.ndarray,
+    keys: Sequence[str],
+    pools: Sequence[str],
+    val: int,
+    test: int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every image outside the official test set, if there is one: `val` of each class, the others to train on.
+    """Every image outside the test set that `make_split` would seal: the others to train on, and `val` of each class.
 
     Rows int64, sorted. Raises DataError naming a class that has too few.
     """
-    _, rest = _hold_out(dataset, classes, labels, keys, pools, 0)
+    _, rest = _hold_out(dataset, classes, labels, keys, pools, test)
     for name, rows in zip(classes, rest, strict=True):
         _check(dataset, name, len(rows), 1, val)
     chosen = [row for rows in rest for row in rows[:val]]

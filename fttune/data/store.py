@@ -75,13 +75,14 @@ def build(
     DataError once all is decoded for corrupt images and images that stand in two classes (unless skipped), and where
     `root` cannot be written; StoreError where there is no room.
     """
-    entry = _entry(source, corrupt)
+    fingerprint = source.fingerprint()  # once: of a folder it looks every file up
+    entry = _entry(source, fingerprint, corrupt)
     # The stem is the dataset's, not its content's: what was decoded of a source that has changed since is dropped.
     stem = root / f"building-{digest_of([name, size, resize])[:16]}"
     with writing(root), locked(root / f"{entry}-{size}-{resize}"), locked(stem):
-        terms = {"source": source.fingerprint(), "size": size, "resize": resize, "chunk": _CHUNK, "notes": 2}
+        terms = {"source": fingerprint, "size": size, "resize": resize, "chunk": _CHUNK, "notes": 3}
         with Partial(stem, terms=terms, head=_schema(size).serialize().to_pybytes()) as partial:
-            found = find_built(source, size=size, resize=resize, root=root, corrupt=corrupt)
+            found = _built(root, entry, size, resize)
             if found is not None:
                 partial.remove_ours()  # of a process killed at its last step, or under a name given up since
                 return found
@@ -94,17 +95,25 @@ def build(
 
 def find_digest(source: Source, *, root: Path, corrupt: Corrupt = "refuse") -> str | None:
     """The digest of a source that was decoded here at any size and has not changed since; writes nothing."""
-    try:
-        return json.loads((root / f"{_entry(source, corrupt)}.json").read_text())["digest"]
-    except (OSError, ValueError, KeyError):
-        return None
+    return _digest(root, _entry(source, source.fingerprint(), corrupt))
 
 
 def find_built(
     source: Source, *, size: int, resize: Resize, root: Path, corrupt: Corrupt = "refuse"
 ) -> ImageStore | None:
     """The store of an unchanged source, or None; writes nothing."""
-    content = find_digest(source, root=root, corrupt=corrupt)
+    return _built(root, _entry(source, source.fingerprint(), corrupt), size, resize)
+
+
+def _digest(root: Path, entry: str) -> str | None:
+    try:
+        return json.loads((root / f"{entry}.json").read_text())["digest"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _built(root: Path, entry: str, size: int, resize: Resize) -> ImageStore | None:
+    content = _digest(root, entry)
     if content is None or not (root / _file(content, size, resize)).exists():
         return None
     try:
@@ -147,8 +156,17 @@ def open_store(*, root: Path, digest: str, size: int, resize: Resize) -> ImageSt
         raise StoreError(f"{path}: damaged image store ({error}); remove the file and run again") from None
 
 
-def _entry(source: Source, corrupt: Corrupt) -> str:
-    return f"source-{digest_of([source.fingerprint(), corrupt])[:16]}"
+def _entry(source: Source, fingerprint: str, corrupt: Corrupt) -> str:
+    """The name of a source in the index."""
+    told = [fingerprint, corrupt]
+    if _official(source):
+        told.append("test images before their copies")  # earlier versions kept the first of each by its key
+    return f"source-{digest_of(told)[:16]}"
+
+
+def _official(source: Source) -> list[ImageRef]:
+    """The images of an official test set; none where all images are of one pool."""
+    return [ref for ref in source.images if ref.pool == "test"]
 
 
 def _file(digest: str, size: int, resize: Resize) -> str:
@@ -169,6 +187,7 @@ def _decode_all(census: Census, partial: Partial, size: int, resize: Resize, pro
     if done and progress:
         progress(done, len(refs))
     with ThreadPoolExecutor(cores()) as pool:
+        census.tested = _read_tested(census.source, pool) if done < len(refs) else {}
         for start in range(done, len(refs), _CHUNK):
             chunk = refs[start : start + _CHUNK]
             read = pool.map(lambda ref: _read(census.source, ref, size, resize), chunk)
@@ -177,6 +196,23 @@ def _decode_all(census: Census, partial: Partial, size: int, resize: Resize, pro
             del images  # not beside those of the next chunk
             if progress:
                 progress(start + len(chunk), len(refs))
+
+
+def _read_tested(source: Source, pool: ThreadPoolExecutor) -> dict[str, ImageRef]:
+    """An official test set by the SHA-256 of its images, the first of each, before any image is taken in."""
+    refs = _official(source)
+    found: dict[str, ImageRef] = {}
+    for ref, sha in zip(refs, pool.map(lambda ref: _sha(source, ref), refs), strict=True):
+        found.setdefault(sha, ref)
+    return found
+
+
+def _sha(source: Source, ref: ImageRef) -> str:
+    """Of the bytes of an image; of its key where they cannot be read, which is told when it is to be decoded."""
+    try:
+        return hashlib.sha256(source.read(ref)).hexdigest()
+    except (CorruptImageError, OSError):
+        return ref.key
 
 
 def _check_room(root: Path, needed: int) -> None:

@@ -22,8 +22,12 @@ class Sun397(FileSource):
         return tuple(name.partition("/")[2] for name in names), self._refs(names)
 
     def _names(self) -> Iterator[str]:
+        listed: set[str] = set()
         for place, line in read_list(self.path / "ClassName.txt"):
             name = line.removeprefix("/")
+            if name in listed:
+                raise DataError(f"{place}: a class must be listed once, but '{line:.200}' is listed before")
+            listed.add(name)
             if ".." in name.split("/") or name.startswith("/"):
                 raise DataError(f"{place}: a listed class must stay inside {self.path}, but got '{line:.200}'")
             if not there(self.path / name, "folder"):

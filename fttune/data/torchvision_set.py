@@ -101,16 +101,16 @@ class TorchvisionSet:
                 yield _made(self._name, self._root, **(_staying(self._name) | words | self._options))
             except (OSError, RuntimeError) as error:
                 reason = " ".join(str(error).split())
-                raise AbsentDataError(
-                    f"torchvision:{self._name} under {self._root}: {reason[:150]};"
-                    f" fttune prepare torchvision:{self._name} --data-root {self._root} --download fetches it"
-                ) from None
+                hint = f"fttune prepare torchvision:{self._name} --data-root {self._root} --download fetches it"
+                if not _can_fetch(self._name):
+                    hint = f"torchvision cannot fetch it, so put it under {self._root} by hand"
+                raise AbsentDataError(f"torchvision:{self._name} under {self._root}: {reason[:150]}; {hint}") from None
 
 
 def download(name: str, root: Path, options: Mapping[str, Any] | None = None) -> None:
     """Fetch a set into a folder with torchvision; DataError when torchvision cannot."""
     chosen = dict(options or {})
-    if "download" not in _parameters(name) and "kwargs" not in _parameters(name):
+    if not _can_fetch(name):
         raise DataError(f"torchvision cannot download {name}: its licence or its site asks for a visit by hand")
     root.mkdir(parents=True, exist_ok=True)
     for parts in _pools(name, chosen).values():
@@ -141,6 +141,12 @@ def _parameters(name: str) -> set[str]:
     if name not in known:
         raise DataError(unknown("set of torchvision", name, known))
     return set(inspect.signature(vars(torchvision_datasets)[name].__init__).parameters)
+
+
+def _can_fetch(name: str) -> bool:
+    """Whether a set takes `download`, itself or through the kinds it is one of."""
+    kinds = vars(torchvision_datasets)[name].__mro__
+    return any("download" in inspect.signature(kind.__init__).parameters for kind in kinds)
 
 
 def _staying(name: str) -> dict[str, Any]:

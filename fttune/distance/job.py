@@ -40,6 +40,11 @@ class DistanceJob:
         return isinstance(self.source, Sample) or not self._row.needs_images
 
     @property
+    def passes(self) -> bool:
+        """Whether images pass through the backbone, which a GPU does faster; the rest is done on the CPU."""
+        return self._row.reads != "pixels"
+
+    @property
     def _row(self) -> Metric:
         return find(self.metric)
 

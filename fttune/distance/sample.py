@@ -40,6 +40,7 @@ class Sample:
 
         from fttune.feature_cache import FeatureKey, reach
         from fttune.features import CENTRE, Norm, features_at, showings, shown
+        from fttune.training.device import give_back, pick_device
 
         store, rows = self._rows(runtime)
         row = catalog.find(self.backbone)
@@ -52,12 +53,16 @@ class Sample:
         )
 
         def forward(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, "torch.Tensor"]]:
-            net = catalog.load(self.backbone, weights=runtime.weights.get(self.backbone))
-            images = shown(store, missing, self.image_size, torch.device("cpu"))
+            device = pick_device(runtime.device)
+            net = catalog.load(self.backbone, weights=runtime.weights.get(self.backbone)).to(device)
+            images = shown(store, missing, self.image_size, device)
             return features_at(net, layers, images, Norm(mean=row.mean, std=row.std))
 
         last = row.depth - 1
-        table = reach(runtime.cache, key, [last], showings(rows, CENTRE)[0], forward)[last]
+        try:
+            table = reach(runtime.cache, key, [last], showings(rows, CENTRE)[0], forward)[last]
+        finally:
+            give_back()
         return table.take(torch.arange(len(table))).flatten(1).double().numpy()
 
     def labels(self, runtime: Runtime) -> np.ndarray:

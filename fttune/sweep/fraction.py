@@ -16,16 +16,22 @@ Probe = Callable[[str, Sequence[Bundle]], Sequence[Footprint | None]]  # runs bu
 def shares(
     jobs: Sequence[Job], wanted: float | str, models: Sequence[str], folder: Path | None, probe: Probe
 ) -> list[float]:
-    """For each job; distances are measured on the CPU. `folder` keeps what was measured for the next run."""
+    """For each job; that of a distance is a guess, or none. `folder` keeps what was measured for the next run."""
     if wanted != "auto" or not models:
         fixed = 0.0 if wanted == "auto" else float(wanted)
-        return [0.0 if isinstance(job, DistanceJob) else fixed for job in jobs]
+        return [fixed if isinstance(job, Bundle) else _of_distance(job, fixed) for job in jobs]
     kinds = {_kind(job): job for job in jobs if isinstance(job, Bundle)}
     known = {model: _measured(model, kinds, folder, probe) for model in models}
     return [
-        footprint.share(known[model][_kind(job)] for model in models) if isinstance(job, Bundle) else 0.0
+        footprint.share(known[model][_kind(job)] for model in models)
+        if isinstance(job, Bundle)
+        else _of_distance(job, footprint.UNKNOWN)
         for job in jobs
     ]
+
+
+def _of_distance(job: DistanceJob, share: float) -> float:
+    return share if job.passes else 0.0
 
 
 def _measured(model: str, kinds: dict[str, Bundle], folder: Path | None, probe: Probe) -> dict[str, Footprint | None]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fttune.backbones import catalog as backbones
 from fttune.backbones.backbone import Backbone
-from fttune.backbones.source import SourceMean, available, source_mean
+from fttune.backbones.source import SourceMean, offered, source_mean
 from fttune.config import DatasetEntry, DatasetGrid, Sweep
 from fttune.data import catalog as datasets
 from fttune.data.classes import too_small
@@ -22,6 +22,7 @@ from fttune.files import place, writing
 from fttune.plan import BackboneFacts, DatasetFacts, Facts, expand
 from fttune.runtime import Runtime
 from fttune.sweep.search import draw_settings
+from fttune.sweep.unseen import check_unseen
 from fttune.trial import Resize, Trial, stored_size
 
 Progress = Callable[[str, int, int], None]  # dataset, images done, images in all
@@ -92,11 +93,11 @@ class Ground:
         return mean if known else None
 
     def _no_source(self, backbone: str) -> str:
-        sizes = ", ".join(map(str, available(backbone))) or "none"
+        train = self.sweep.train
         return (
-            f"no source mean is shipped for {backbone} at {self.sweep.train.image_size} px with these weights (sizes"
-            f" shipped: {sizes}), so its datasets have no distance and no place in the table; distance.source may name"
-            " the source's images"
+            f"no source mean is shipped for {backbone} at {train.image_size} px, resize {train.resize}, with these"
+            f" weights (sizes shipped: {offered(backbone)}), so its datasets have no distance and no place in the table"
+            "; distance.source may name the source's images"
         )
 
     def _sample(self, name: str, facts: DatasetFacts, backbone: str) -> Sample:
@@ -207,6 +208,7 @@ def _ground(
     networks = {name: BackboneFacts(depth=row.depth, weights_digest=weights(name)) for name, row in known.items()}
     entries = sweep.grid.datasets
     sets = {name: _dataset_facts(row, entries[name], data(name, row)) for name, row in rows.items()}
+    check_unseen(networks, sets)
     facts = Facts(datasets=sets, backbones=networks)
     trials = tuple(expand(sweep, facts, draw_settings(sweep)))
     source = _named_source(sweep, data)

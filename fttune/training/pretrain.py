@@ -42,14 +42,20 @@ class Pretraining:
     source: str  # what the dataset is called
     data_digest: str  # of its images
     val_per_class: int  # images of each class held out
+    test_per_class: int | None  # images of each class that a sweep may test on, left out; None: the official test set
     hparams: HParams
     seed: int
     checkpoint_every: int  # steps; changes nothing in the weights
 
     @property
     def terms(self) -> checkpoint.Terms:
-        """What must be equal for a training to go on; how often it reports may change."""
+        """What must be equal for a training to go on; how often it reports may change.
+
+        An official test set is in the digest of the images and never trained on, so it is no term.
+        """
         told = asdict(self)
+        if self.test_per_class is None:
+            del told["test_per_class"]
         hparams = told.pop("hparams")
         del told["checkpoint_every"], hparams["report_every"]
         return told | hparams
@@ -115,6 +121,7 @@ def pretrain(
         keys=store.keys,
         pools=store.pools,
         val=job.val_per_class,
+        test=job.test_per_class,
     )
     row = catalog.find(job.backbone)
     student = fresh(row, len(store.classes), job.seed_for("init"))
