@@ -8,6 +8,7 @@
     │   │   └── AbsentDataError   an official download that is not on this machine
     │   └── WeightsError        pre-trained weights
     ├── UnreachableError        exit code 4: the tracker or the cluster did not answer
+    ├── MachineError            exit code 1: a machine of the cluster lacks what a trial reads; another may have it
     ├── StoppedError            exit code 1: a training was asked to stop; what it reached is saved
     └── StoreError              exit code 1: a file of ours (store, cache, spool) cannot be read or written
 
@@ -54,6 +55,10 @@ class UnreachableError(FttuneError):
     """The tracker or the cluster did not answer."""
 
     exit_code = 4
+
+
+class MachineError(FttuneError):
+    """A machine of the cluster lacks what a trial reads, or the room for it; another may have it."""
 
 
 class StoppedError(FttuneError):

@@ -22,6 +22,11 @@ class Runtime:
     weights: Mapping[str, Path] = field(default_factory=dict)  # backbone: file, instead of where the catalog looks
     git_commit: str = ""  # of the code, for the record
 
+    @property
+    def checkpoints(self) -> Path | None:
+        """The folder of checkpoints; None: none are kept."""
+        return self.state / "checkpoints" if self.state else None
+
 
 def cores() -> int:
     """Processor cores that this process may use."""

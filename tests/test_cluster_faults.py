@@ -1,5 +1,6 @@
 """Nodes that vanish and GPUs that are too small, on a cluster of several Ray nodes with GPUs that do not exist."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,12 +37,21 @@ def nodes(*gpus: int) -> Iterator[Any]:
         cluster.shutdown()
 
 
-def test_a_node_that_vanishes_costs_its_trials_no_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("late", [False, True], ids=["there from the start", "joined in mid-sweep"])
+def test_a_node_that_vanishes_costs_its_trials_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    (tmp_path / "once").mkdir()  # one failure is the end of a trial, so that none goes unnoticed
+    (tmp_path / "once" / "sitecustomize.py").write_text("import fttune.sweep.ledger as one\none.TRIES = 1\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'once'}:{os.environ.get('PYTHONPATH', '')}")
     sweep = write_sweep(tmp_path, grid=GRID, train=TRAIN, resources={"checkpoint_seconds": 0.2})
-    with nodes(1, 1) as cluster:
+    with nodes(*[1] * (2 - late)) as cluster:
         driver = Driver(tmp_path, sweep, "--address", cluster.address)
-        driver.until(lambda: len(list((tmp_path / "fttune_state" / "checkpoints").glob("*.safetensors"))) == 2)
-        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        under_way = tmp_path / "fttune_state" / "checkpoints"
+        driver.until(lambda: [*under_way.glob("*.safetensors")])
+        node = cluster.add_node(num_cpus=1, num_gpus=1) if late else next(iter(cluster.worker_nodes))
+        driver.until(lambda: len([*under_way.glob("*.safetensors")]) == 2)
+        cluster.remove_node(node, allow_graceful=False)
         assert driver.end() == 0, driver.told
     assert "FAILED" not in driver.told
     once_each(database(tmp_path), 4, (500, 1000, 1500))

@@ -269,3 +269,11 @@ def test_what_the_dockerfile_copies_is_there() -> None:
     sources = [source for line in lines if line[:1] == ["COPY"] for source in line[1:-1]]
     assert sources
     assert all((ROOT / source).exists() for source in sources)
+
+
+def test_workers_of_a_cluster_are_told_to_keep_freed_memory_as_those_of_one_machine_are() -> None:
+    from fttune.sweep.tune import ALLOCATOR
+
+    words = ["bash", "-c", ". deploy/environment.sh && env"]
+    done = subprocess.run(words, cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)
+    assert set(done.stdout.splitlines()) >= {f"{name}={value}" for name, value in ALLOCATOR.items()}

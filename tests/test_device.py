@@ -16,7 +16,7 @@ from fttune.feature_cache import FeatureTable
 from fttune.features import Norm
 from fttune.layers import LayerSpec
 from fttune.sweep.tune import ALLOCATOR
-from fttune.training.device import image_room, mixed, own_generators, sent
+from fttune.training.device import half_of_what_is_left, image_room, mixed, own_generators, sent
 from fttune.training.heads import Heads
 from fttune.training.inputs import FeatureInputs, ImageInputs, Labelled, Viewer
 from fttune.training.steps import Training
@@ -25,6 +25,7 @@ from fttune.training.together import Seat, leaves
 from values import HPARAMS
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def test_on_a_cpu_nothing_is_rounded_further_and_no_image_needs_a_copy() -> None:
@@ -73,7 +74,7 @@ def test_a_classifier_alone_is_trained_in_full_precision_and_more_is_not(request
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@on_a_gpu
 @pytest.mark.parametrize("backbone", ["tiny", "resnet18"])
 def test_no_step_on_a_gpu_waits_for_it(backbone: str) -> None:
     hparams = replace(HPARAMS, views="crop", image_size=64, steps=9, lr_drop_steps=(4,))
@@ -96,7 +97,7 @@ def test_no_step_on_a_gpu_waits_for_it(backbone: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@on_a_gpu
 @pytest.mark.parametrize("at_once", [False, True])
 def test_no_step_on_cached_features_waits_for_a_gpu(at_once: bool) -> None:
     net = catalog.load("tiny").to(CUDA)
@@ -131,10 +132,28 @@ def test_no_step_on_cached_features_waits_for_a_gpu(at_once: bool) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@on_a_gpu
 def test_the_room_for_images_leaves_the_step_half_of_what_is_free() -> None:
-    free, _ = torch.cuda.mem_get_info(CUDA)
+    free, total = torch.cuda.mem_get_info(CUDA)
     assert 0 < image_room(CUDA) <= free // 2 + 2**20
+    torch.cuda.set_per_process_memory_fraction(0.02)
+    try:
+        assert image_room(CUDA) <= 0.01 * total
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.parametrize(
+    ("free", "share", "held", "room"),
+    [
+        (60, 1.0, 0, 30),  # others hold the rest of the GPU
+        (60, 0.1, 0, 5),  # all but this process's share is others' to take, however free it is
+        (60, 0.1, 6, 2),
+        (60, 0.1, 12, 0),
+    ],
+)
+def test_images_stay_on_a_gpu_within_the_share_of_their_process(free: int, share: float, held: int, room: int) -> None:
+    assert half_of_what_is_left(free, 100, share=share, held=held) == room
 
 
 HOLD = """

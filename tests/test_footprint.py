@@ -58,6 +58,27 @@ def test_each_kind_is_measured_once_on_each_model_and_the_largest_share_holds(tm
     assert len(probe.asked) == 2, "what was measured in an earlier run is read"
 
 
+def test_trainings_that_differ_in_their_number_of_images_are_measured_once_on_the_most(tmp_path: Path) -> None:
+    cells = [replace(TUNED.cell, images_per_class=count) for count in (5, 20, 10)]
+    jobs = [Bundle.alone(replace(TUNED, cell=cell)) for cell in cells]
+    asked: list[Bundle] = []
+
+    def probe(model: str, bundles: Sequence[Bundle]) -> list[Footprint | None]:
+        asked.extend(bundles)
+        return [taking(9.0)] * len(bundles)
+
+    assert shares(jobs, "auto", ["x"], tmp_path, probe) == [0.125] * 3
+    assert asked == [jobs[1]]
+    shares(
+        [*jobs, Bundle.alone(replace(TUNED, cell=replace(TUNED.cell, images_per_class=40)))],
+        "auto",
+        ["x"],
+        tmp_path,
+        probe,
+    )
+    assert [job.trials[0].cell.images_per_class for job in asked] == [20, 40], "more of them are measured anew"
+
+
 def test_a_gpu_that_nobody_could_measure_is_shared_by_four(tmp_path: Path) -> None:
     jobs = [Bundle.alone(TUNED)]
     assert shares(jobs, "auto", ["fake"], tmp_path, Probe(fake=None)) == [footprint.UNKNOWN]

@@ -151,6 +151,27 @@ def test_out_of_memory_doubles_the_share_up_to_a_whole_gpu_and_then_fails() -> N
     assert len([note for note in ledger.outcome.notes if "out of memory in" in note]) == 2
 
 
+def test_a_bundle_whose_trials_all_run_out_of_memory_gets_twice_the_share_it_had() -> None:
+    ledger, _ = begin(tuple(TRIALS), share=0.1)
+    (run,) = ledger.runs
+    ledger.hear(run, "n", [error(trial, memory=True) for trial in TRIALS])
+    assert run.share == 0.1, "what it has is what it was given"
+    assert ledger.close(())
+    assert [again.share for again in ledger.runs] == [0.2]
+
+
+def test_what_a_machine_lacks_is_its_own_fault_and_tried_elsewhere_but_not_for_ever() -> None:
+    ledger, heard = begin((TRIALS[0],), (TRIALS[1],))
+    for node in ["bad", "worse", "worst"][:TRIES]:
+        assert not heard.ends
+        for run in ledger.runs:
+            ledger.hear(run, node, [error(run.job.trials[0]) | {"unfit": True}])  # pyright: ignore
+        assert node in ledger.unfit
+        assert ledger.close(())
+    assert [status for _, status, _ in heard.ends] == ["failed", "failed"]
+    assert len(ledger.outcome.notes) == TRIES, "each machine is told of once"
+
+
 def test_an_interrupted_round_is_neither_complete_nor_a_failure_of_its_trials() -> None:
     ledger, heard = begin()
     end(ledger, TRIALS[0])

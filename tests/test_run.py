@@ -15,6 +15,7 @@ from fttune.errors import DataError, FttuneError, StoreError
 from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
 from fttune.training.bench import Bench
+from fttune.training.probe import rehearse
 from fttune.training.run import run_bundle, run_trial
 from fttune.trial import Trial, Views, stored_size
 from values import HPARAMS, make_trial
@@ -67,6 +68,15 @@ def test_one_seed_one_result(store: ImageStore, runtime: Runtime, spec: str, vie
     assert run(trial, replace(runtime, cache=tmp_path / "other")) == first
     assert run(replace(trial, seed=1), runtime) != first
     torch.set_rng_state(state)
+
+
+def test_each_seed_of_a_bundle_brings_tables_of_features_of_its_own(store: ImageStore, runtime: Runtime) -> None:
+    trials = [trial_on(store, FROZEN, views="flip", seed=seed) for seed in range(2)]
+    one, two = (rehearse(Bundle(trials=tuple(trials[:count]), depths=(2,)), runtime) for count in (1, 2))
+    test, training = 10 * 5, 10 * (2 * 5 + 2)  # of ten classes; each training image in two views
+    each = one // test
+    assert one == each * test > 0, "the test set is opened at the end"
+    assert two - one > each * (training + test)
 
 
 def test_the_global_generator_is_left_alone(store: ImageStore, runtime: Runtime) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fttune.bundle import Bundle
 from fttune.config import load_sweep
 from fttune.data.store import is_built
-from fttune.errors import DataError
+from fttune.errors import MachineError
 from fttune.sweep.driver import machine
 from fttune.sweep.ground import Ground, prepare
 from fttune.sweep.supply import Supply
@@ -54,14 +54,14 @@ def test_processes_of_a_machine_that_ask_at_once_decode_once(ground: Ground, tmp
 def test_a_machine_that_has_neither_store_nor_images_says_so(ground: Ground, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "photos")
     expected = r"has no decoded images of mine in \S+node and cannot decode them .*FTTUNE_STORE"
-    with pytest.raises(DataError, match=expected):
+    with pytest.raises(MachineError, match=expected):
         Supply.of(ground).ensure(job(ground), tmp_path / "node")
     assert not files(tmp_path / "node")
 
 
 def test_other_images_under_the_same_name_are_not_trained_on(ground: Ground, tmp_path: Path) -> None:
     make_folder(tmp_path / "photos", images=1, seed=1)
-    with pytest.raises(DataError, match="are not those that the sweep was planned with"):
+    with pytest.raises(MachineError, match="are not those that the sweep was planned with"):
         Supply.of(ground).ensure(job(ground), tmp_path / "node")
 
 

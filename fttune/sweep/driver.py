@@ -19,6 +19,7 @@ from fttune.record import RunRecord
 from fttune.runtime import Runtime, cores
 from fttune.sweep.budget import Brake
 from fttune.sweep.ground import Ground
+from fttune.sweep.leftovers import Leftovers
 from fttune.sweep.progress import Display
 from fttune.sweep.supply import Supply
 from fttune.tracking.runs import Tracker
@@ -149,7 +150,7 @@ def work(
             jobs,
             runtime,
             ground.sweep.resources,
-            [*listeners, display],
+            [*listeners, display, Leftovers(runtime)],
             supply=Supply.of(ground),
             meter=brake.meter,
             stop=brake,

@@ -1,6 +1,7 @@
 """The share of a GPU that each job is given: what the sweep file says, or what a probe on each model measured."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fttune import footprint
@@ -20,14 +21,20 @@ def shares(
     if wanted != "auto" or not models:
         fixed = 0.0 if wanted == "auto" else float(wanted)
         return [fixed if isinstance(job, Bundle) else _of_distance(job, fixed) for job in jobs]
-    kinds = {_kind(job): job for job in jobs if isinstance(job, Bundle)}
+    largest = _largest([job for job in jobs if isinstance(job, Bundle)])
+    kinds = {_kind(job): job for job in largest.values()}
     known = {model: _measured(model, kinds, folder, probe) for model in models}
     return [
-        footprint.share(known[model][_kind(job)] for model in models)
+        footprint.share(known[model][_kind(largest[_but_for_images(job)])] for model in models)
         if isinstance(job, Bundle)
         else _of_distance(job, footprint.UNKNOWN)
         for job in jobs
     ]
+
+
+def _largest(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
+    """Of those that differ in their number of images alone the one with the most: what it takes is enough for all."""
+    return {_but_for_images(one): one for one in sorted(bundles, key=lambda one: one.trials[0].cell.images_per_class)}
 
 
 def _of_distance(job: DistanceJob, share: float) -> float:
@@ -50,3 +57,8 @@ def _measured(model: str, kinds: dict[str, Bundle], folder: Path | None, probe: 
 
 def _kind(bundle: Bundle) -> str:
     return footprint.kind(bundle.trials[0], len(bundle.trials))
+
+
+def _but_for_images(bundle: Bundle) -> str:
+    first = bundle.trials[0]
+    return footprint.kind(replace(first, cell=replace(first.cell, images_per_class=0)), len(bundle.trials))

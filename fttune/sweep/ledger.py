@@ -48,6 +48,7 @@ class Run:
     died: bool = False  # its process is gone
     why: str = ""  # as Ray tells it
     stopped: bool = False  # it was told to stop, by whoever takes its machine away
+    cramped: bool = False  # of its trials one ran out of the share
     ended: set[str] = field(
         default_factory=set
     )  # keys whose end was told in this run: done, failed or to be tried again
@@ -74,6 +75,7 @@ class Ledger:
         self.runs = [Run(job=job, share=share) for job, share in zip(jobs, shares, strict=True)]
         self._listeners = listeners
         self._git_commit = git_commit
+        self.unfit: set[str] = set()  # machines that lack what trials read
         self._over: set[str] = set()
         self._failures: Counter[str] = Counter()
         self._alone: set[str] = set()  # trials whose bundle went down with its process
@@ -147,8 +149,11 @@ class Ledger:
             self.outcome.notes.append(
                 f"{_name(run.job, key)}: out of memory in {run.share:.3g} of a GPU; tried again with twice the share"
             )
-            run.share = min(1.0, 2 * run.share)
+            run.cramped = True
             return
+        if news.get("unfit") and run.node not in self.unfit:
+            self.unfit.add(run.node)
+            self.outcome.notes.append(f"{news['error'].splitlines()[0]}; its trials are tried again elsewhere")
         self._failures[key] += 1
         if news["final"] or self._failures[key] >= TRIES:
             self._give_up(run.job, key, news["error"], news["traceback"])
@@ -165,14 +170,14 @@ class Ledger:
         left = [key for key in keys(run.job) if key not in self._over]
         if not left:
             return []
+        # Once, however many of its trials ran out of it.
+        share = min(1.0, 2 * run.share) if run.cramped else run.share
         if isinstance(run.job, DistanceJob):
-            return [Run(job=run.job, share=run.share)]
+            return [Run(job=run.job, share=share)]
         trials = [trial for trial in run.job.trials if trial.id in left]
         apart = [(trial,) for trial in trials if trial.id in self._alone]
         beside = tuple(trial for trial in trials if trial.id not in self._alone)
-        return [
-            Run(job=replace(run.job, trials=some), share=run.share) for some in (*apart, *([beside] if beside else []))
-        ]
+        return [Run(job=replace(run.job, trials=some), share=share) for some in (*apart, *([beside] if beside else []))]
 
     def _give_up(self, job: Job, key: str, error: str, trace: str) -> None:
         self._over.add(key)

@@ -9,7 +9,7 @@ from fttune.bundle import Bundle
 from fttune.data.dataset import Dataset
 from fttune.data.store import Corrupt, is_built
 from fttune.distance.sample import Sample
-from fttune.errors import DataError, FttuneError
+from fttune.errors import FttuneError, MachineError
 from fttune.sweep.ground import Ground, decode
 from fttune.sweep.ledger import Job
 from fttune.trial import Resize, stored_size
@@ -36,7 +36,7 @@ class Supply:
     def ensure(self, job: Job, root: Path) -> None:
         """Have what a job reads in the store of this machine; processes that ask at once do the work once.
 
-        DataError, naming the machine, where the images are not here or not those of the driver.
+        MachineError, naming it, where the images are not here or not those of the driver.
         """
         for digest in _digests(job):
             if not is_built(root=root, digest=digest, size=self.size, resize=self.resize):
@@ -46,13 +46,13 @@ class Supply:
         row = self.rows[digest]
         try:
             store = decode(row, self.size, self.resize, self.corrupt, root, lambda *_: None)
-        except FttuneError as error:
-            raise DataError(
+        except (FttuneError, OSError) as error:
+            raise MachineError(
                 f"{platform.node()} has no decoded images of {row.name} in {root} and cannot decode them ({error}):"
                 " FTTUNE_STORE on a file system that all machines share spares them that"
             ) from None
         if store.digest != digest:
-            raise DataError(
+            raise MachineError(
                 f"the images of {row.name} on {platform.node()} are not those that the sweep was planned with"
                 f" (digest {store.digest[:16]} there, {digest[:16]} here)"
             )

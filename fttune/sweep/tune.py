@@ -4,7 +4,8 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ ALLOCATOR = {
 import ray
 from ray import tune
 from ray.actor import exit_actor
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RayError
 
 from fttune.bundle import Bundle
 from fttune.config import Resources
@@ -42,6 +43,7 @@ from fttune.sweep.meter import Meter
 from fttune.sweep.supply import Supply
 from fttune.sweep.worker import Work, measure
 
+_NOTICED = 10.0  # seconds within which a cluster notices that a machine is gone
 _MODEL = "accelerator_type:"  # how Ray begins the name of a resource that tells a model of GPU
 
 
@@ -107,11 +109,12 @@ def _round(
 ) -> bool:
     """Give every run of the ledger to a worker once; False when it was ended before all of them had."""
     runs = ledger.runs
-    before = _nodes(alive=True)
+    avoid = _avoidable(ledger.unfit, resources.cpu, max(run.share for run in ledger.runs))
+    dead = _nodes(alive=False)  # not those that live: a node may join during the round, and vanish in it
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
         worker = tune.with_parameters(_Worker, runs=[(r.job, r.share) for r in runs], runtime=runtime, supply=supply)
         tuner = tune.Tuner(
-            tune.with_resources(worker, lambda config: _bundle(resources.cpu, runs[config["job"]].share)),
+            tune.with_resources(worker, lambda config: _bundle(resources.cpu, runs[config["job"]].share, avoid)),
             param_space={"job": tune.grid_search(list(range(len(runs))))},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=resources.max_concurrent),
             run_config=tune.RunConfig(
@@ -129,16 +132,37 @@ def _round(
         except KeyboardInterrupt:  # a second one, while Tune was ending its trials after the first
             ledger.close(())
             return False
-    return ledger.close(before - _nodes(alive=True))
+    return ledger.close(_lost(dead, ledger.runs))
 
 
-def _bundle(cpu: float, gpu: float) -> tune.PlacementGroupFactory:
-    return tune.PlacementGroupFactory([{"CPU": cpu, "GPU": gpu}])
+def _bundle(cpu: float, gpu: float, avoid: Collection[str] = ()) -> tune.PlacementGroupFactory:
+    """A place for a job, on none of the machines to `avoid`."""
+    where: dict[str, Any] = (
+        {"bundle_label_selector": [{"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}]} if avoid else {}
+    )
+    return tune.PlacementGroupFactory([{"CPU": cpu, "GPU": gpu}], **where)
+
+
+def _avoidable(unfit: Collection[str], cpu: float, gpu: float) -> set[str]:
+    """The machines that lack what trials read, as long as another could take a trial."""
+    others = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in unfit]
+    return set(unfit) if any(one.get("CPU", 0) >= cpu and one.get("GPU", 0) >= gpu for one in others) else set()
 
 
 def _nodes(*, alive: bool) -> set[str]:
     """The ids of the cluster's machines."""
     return {node["NodeID"] for node in ray.nodes() if node["Alive"] == alive}
+
+
+def _lost(dead: set[str], runs: Sequence[Run]) -> set[str]:
+    """The machines that vanished since `dead` were; a cluster learns of it later than of the end of what ran there."""
+    until = time.monotonic() + _NOTICED
+    while True:
+        lost = _nodes(alive=False) - dead
+        unexplained = [run for run in runs if run.died and not (run.node in lost if run.node else lost)]
+        if not unexplained or time.monotonic() > until:
+            return lost
+        time.sleep(0.2)
 
 
 def _check(resources: Resources) -> None:
@@ -159,10 +183,13 @@ def _models() -> list[str]:
 def _probe(
     model: str, bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None
 ) -> Sequence[Footprint | None]:
-    """Measure bundles on a whole GPU of a model, in one process."""
+    """Measure bundles on a whole GPU of a model, in one process; None for each where that process dies."""
     place = {model: 0.001} if model else {}
     asked = ray.remote(num_cpus=1, num_gpus=1, resources=place, max_retries=2)(_measure)
-    return ray.get(asked.remote(bundles, runtime, supply))
+    try:
+        return ray.get(asked.remote(bundles, runtime, supply))
+    except RayError:
+        return [None] * len(bundles)
 
 
 def _measure(bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None) -> list[Footprint | None]:

@@ -12,8 +12,9 @@ from functools import cache
 from typing import Any
 
 from fttune.bundle import Bundle
-from fttune.errors import StoppedError, UsageError
+from fttune.errors import MachineError, StoppedError, UsageError
 from fttune.footprint import Footprint
+from fttune.record import RunRecord
 from fttune.runtime import Runtime
 from fttune.sweep.ledger import Job, keys
 from fttune.sweep.supply import Supply
@@ -22,6 +23,8 @@ _PAUSE = 0.5  # seconds that what is to be told is gathered for; each report cos
 _LONGEST = 8.0  # seconds that a job which is told to stop may take to save
 
 News = dict[str, Any]
+
+_log = logging.getLogger("fttune")
 
 
 class Work:
@@ -94,9 +97,11 @@ def work(
 
 def _train(bundle: Bundle, runtime: Runtime, tell: Callable[..., None], stopped: Callable[[], bool]) -> None:
     # Here, not above: the driver that hands out jobs needs no torch.
+    from fttune.training.device import give_back
     from fttune.training.run import run_bundle
 
     _set_apart()
+    records: list[RunRecord] = []
     try:
         records = run_bundle(bundle, runtime, lambda trial, point: tell(trial=trial.id, point=asdict(point)), stopped)
     except StoppedError:
@@ -104,10 +109,12 @@ def _train(bundle: Bundle, runtime: Runtime, tell: Callable[..., None], stopped:
     except Exception as error:
         if len(bundle.trials) == 1:
             return tell(trial=bundle.trials[0].id, **_told(error))
-        # One by one, so that what is wrong with one is not the end of the others.
+    if not records:
+        # One by one, so that what is wrong with one is not the end of the others; out here, since the error's
+        # traceback holds what the bundle had in memory.
+        give_back()
         for trial in bundle.trials:
             _train(replace(bundle, trials=(trial,)), runtime, tell, stopped)
-        return None
     for record in records:
         tell(trial=record.trial_id, record=asdict(record))
     return None
@@ -121,21 +128,29 @@ def _set_apart() -> None:
 
 
 def measure(bundle: Bundle, runtime: Runtime, supply: Supply | None = None) -> Footprint | None:
-    """What a bundle takes of a GPU; None where the process sees none."""
+    """What a bundle takes of a GPU; None where the process sees none, or where the bundle fails.
+
+    Its trials will then tell why; the other bundles are measured all the same.
+    """
     from fttune.training.probe import footprint
 
-    if supply:
-        supply.ensure(bundle, runtime.store)
-    return footprint(bundle, runtime)
+    try:
+        if supply:
+            supply.ensure(bundle, runtime.store)
+        return footprint(bundle, runtime)
+    except Exception as error:
+        _log.warning("what %s takes of a GPU was not measured: %s", bundle.trials[0].name, error)
+        return None
 
 
 def _told(error: Exception) -> News:
-    """`final`: what the user gave is wrong, and stays so; `memory`: a GPU had no room."""
+    """`final`: what the user gave is wrong, and stays so; `memory`: a GPU had no room; `unfit`: the machine's fault."""
     return {
         "error": f"{type(error).__name__}: {error}",
         "traceback": traceback.format_exc(),
         "final": isinstance(error, UsageError),
         "memory": _is_out_of_memory(error),
+        "unfit": isinstance(error, MachineError),
     }
 
 

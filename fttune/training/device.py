@@ -32,8 +32,17 @@ def mixed(device: torch.device, *, wanted: bool = True) -> torch.autocast:
 
 
 def image_room(device: torch.device) -> int:
-    """Bytes of images that may stay on a GPU: half of what is free, the rest is for the step. On a CPU none need to."""
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 0
+    """Bytes of images that may stay on a GPU: half of what this process may still take. On a CPU none need to."""
+    if device.type != "cuda":
+        return 0
+    free, total = torch.cuda.mem_get_info(device)
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    return half_of_what_is_left(free, total, share=share, held=torch.cuda.memory_reserved(device))
+
+
+def half_of_what_is_left(free: int, total: int, *, share: float, held: int) -> int:
+    """In bytes; to a process that holds `held` of the `share` of a GPU that it may take. The rest is for the step."""
+    return max(0, min(free, int(share * total) - held)) // 2
 
 
 @lru_cache

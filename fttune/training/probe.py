@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from fttune.bundle import Bundle
 from fttune.cost import StageTimes
+from fttune.data.views import view_codes
 from fttune.files import locked, writing
 from fttune.footprint import CONTEXT, Footprint
 from fttune.runtime import Runtime
 from fttune.training.bench import Bench
-from fttune.training.device import device_name, pick_device
+from fttune.training.device import device_name, give_back, pick_device
 from fttune.training.loop import score
 from fttune.training.steps import Training
 
@@ -40,18 +41,19 @@ def footprint(bundle: Bundle, runtime: Runtime) -> Footprint | None:
     device = pick_device(runtime.device)
     if device.type != "cuda":
         return None
+    give_back()  # or what the bundle before took would count as this one's
     total = torch.cuda.mem_get_info(device)[1]
     torch.cuda.reset_peak_memory_stats(device)
     try:
-        more = _rehearse(bundle, runtime) * (len(bundle.trials) - 1)
+        more = rehearse(bundle, runtime)
         peak = torch.cuda.max_memory_reserved(device) + CONTEXT + more
     except torch.OutOfMemoryError:
         peak = total
     return Footprint(device=device_name(device), peak=peak, total=total)
 
 
-def _rehearse(bundle: Bundle, runtime: Runtime) -> int:
-    """Train and evaluate for a moment; bytes that one more trial of the bundle would take."""
+def rehearse(bundle: Bundle, runtime: Runtime) -> int:
+    """Train and evaluate the first trial for a moment; bytes that the bundle takes beside that."""
     trial = bundle.trials[0]
     bench = Bench.set_up(trial, runtime, bundle.depths)
     # In its last phase most layers are trained.
@@ -59,8 +61,22 @@ def _rehearse(bundle: Bundle, runtime: Runtime) -> int:
     training = Training.begin(leg.student, len(leg.train.labels), trial.hparams, seed=0)
     training.advance(leg.train, min(2, trial.hparams.steps))
     score(leg.student, leg.val)
-    # Its values, their slope, their momentum and the values of its best report.
-    return 4 * sum(value.nbytes for value in leg.student.trained.parameters())
+    # Of each trial: its values, their slope, their momentum and the values of its best report.
+    own = 4 * sum(value.nbytes for value in leg.student.trained.parameters())
+    return own * (len(bundle.trials) - 1) + _tables(bundle, bench, leg.val.inputs.show(slice(1)).nbytes)
+
+
+def _tables(bundle: Bundle, bench: Bench, each: int) -> int:
+    """Bytes of cached features, `each` of an image in a view, beside those that the first trial trains with.
+
+    Images that are not cached need no such room: they stay on the GPU only where there is some.
+    """
+    if not bench.cached:
+        return 0
+    split, views = bench.split, len(view_codes(bench.trial.hparams.views))
+    training = len(split.train) * views + len(split.val)
+    seeds = len({trial.seed for trial in bundle.trials})
+    return each * (seeds * (training + len(split.test)) - training)
 
 
 def stage_times(net: nn.Sequential, backbone: str, image_size: int, device: torch.device) -> StageTimes:

@@ -90,10 +90,10 @@ def _alone(
 
 def _keeper(trial: Trial, runtime: Runtime, stopped: Callable[[], bool]) -> Keeper:
     """Under the trial's id, which holds all that its outcome follows from but the code that computes it."""
-    if runtime.state is None:
+    if runtime.checkpoints is None:
         return Keeper(stopped=stopped)
     return Keeper(
-        path=checkpoint.file_of(runtime.state / "checkpoints", trial.id),
+        path=checkpoint.file_of(runtime.checkpoints, trial.id),
         terms={"trial": trial.id, "torch": torch.__version__, "device": pick_device(runtime.device).type},
         every=runtime.checkpoint_seconds,
         stopped=stopped,

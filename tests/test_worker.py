@@ -1,0 +1,101 @@
+"""A job on a worker, without Ray: what goes wrong with some of its trials, or with the machine, is told as it is."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import ref
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fttune.backbones import tiny
+from fttune.backbones.catalog import BACKBONES
+from fttune.bundle import Bundle
+from fttune.config import load_sweep
+from fttune.runtime import Runtime
+from fttune.sweep.driver import machine
+from fttune.sweep.ground import Ground, prepare
+from fttune.sweep.ledger import Ledger
+from fttune.sweep.leftovers import Leftovers
+from fttune.sweep.supply import Supply
+from fttune.sweep.worker import measure, work
+from fttune.training.checkpoint import file_of, save
+from small_sweeps import write_sweep
+
+
+class Greedy(nn.Module):
+    """A layer that has memory for one training: it runs out of it while what an earlier one computed is there."""
+
+    seen: ClassVar[list[ref[Tensor]]] = []
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.training and (not self.seen or any(one() is not None for one in self.seen)):
+            self.seen.append(ref(values))
+            raise torch.OutOfMemoryError("injected")
+        return values
+
+
+def build(*, classes: int = 10) -> nn.Sequential:
+    net = tiny.build(classes=classes)
+    net[2].append(Greedy())  # pyright: ignore
+    return net
+
+
+@pytest.fixture
+def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
+    monkeypatch.setitem(BACKBONES, "greedy", replace(BACKBONES["tiny"], name="greedy", build=build))
+    Greedy.seen.clear()
+    grid = {
+        "datasets": {"mine": {"path": "photos", "images_per_class": [2], "val": 3, "test": 5}},
+        "backbones": ["greedy"],
+        "random_top": [1],
+        "modes": ["tune"],
+        "seeds": [0, 1],
+    }
+    loaded = load_sweep(write_sweep(tmp_path, grid=grid))
+    return prepare(loaded, machine(loaded), lambda *_: None)
+
+
+def runtime(ground: Ground) -> Runtime:
+    return replace(machine(ground.sweep), device="cpu")
+
+
+def told(ground: Ground, bundle: Bundle) -> list[dict[str, Any]]:
+    """What becomes of a bundle here, but for its curves."""
+    news: list[dict[str, Any]] = []
+    work(bundle, runtime(ground), lambda **one: news.append(one), lambda: False)
+    return [one for one in news if "point" not in one]
+
+
+def test_trials_go_on_one_by_one_only_once_the_memory_of_their_bundle_is_free(ground: Ground) -> None:
+    news = told(ground, Bundle(trials=ground.trials))
+    assert Greedy.seen, "the bundle itself ran out of memory"
+    assert [one["record"]["status"] for one in news] == ["done", "done"], news
+
+
+def test_a_machine_without_the_images_is_at_fault_and_not_the_user(ground: Ground, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "photos")
+    elsewhere = replace(runtime(ground), store=tmp_path / "node")
+    news: list[dict[str, Any]] = []
+    work(Bundle(trials=ground.trials), elsewhere, lambda **one: news.append(one), lambda: False, Supply.of(ground))
+    assert [(one["unfit"], one["final"]) for one in news] == [(True, False)] * 2
+    assert "has no decoded images of mine" in news[0]["error"]
+
+
+def test_a_bundle_that_cannot_be_measured_is_no_end_of_the_run(ground: Ground, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "photos")
+    elsewhere = replace(runtime(ground), store=tmp_path / "node")
+    assert measure(Bundle(trials=ground.trials), elsewhere, Supply.of(ground)) is None
+
+
+def test_a_trial_that_has_failed_for_good_leaves_no_checkpoint(ground: Ground) -> None:
+    one, other = ground.trials
+    here = runtime(ground)
+    assert here.checkpoints
+    for trial in ground.trials:
+        save(file_of(here.checkpoints, trial.id), {}, {})
+    ledger = Ledger([Bundle.alone(one)], [Leftovers(here)], "abc", shares=[0.0])
+    ledger.hear(ledger.runs[0], "n", [{"error": "no", "traceback": "", "final": True, "memory": False}])
+    assert [file.stem for file in here.checkpoints.iterdir()] == [other.id]
