@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fttune.errors import ConfigError
 from fttune.layers import LayerSpec
@@ -12,6 +12,7 @@ from fttune.mistakes import checked
 from fttune.part import Count, Name, Part
 from fttune.schedule import Train
 from fttune.secrets import masked
+from fttune.space import Search
 from fttune.tree import override, read_tree
 
 # Keys that say where images come from; one of them, or none.
@@ -100,24 +101,6 @@ class Grid(Part):
         """The specs this grid asks of a network with `depth` layers; SpecError where one does not fit."""
         listed = [LayerSpec.parse(text, depth=depth) for text in self.specs]
         return [*(_top(random, mode, depth) for random in self.random_top for mode in self.modes), *listed]
-
-
-class Search(Part):
-    """How many settings each cell is given: one (`fixed`), or one shared list drawn by Optuna (`shared`)."""
-
-    sampler: Literal["fixed", "shared"] = "fixed"
-    settings: Count = 8  # length of the shared list, the default setting included
-    space: dict[Literal["lr", "copied_lr_scale", "weight_decay"], tuple[float, float]] = Field(
-        default={"lr": (1e-3, 1e-1)}
-    )
-
-    @field_validator("space")
-    @classmethod
-    def _check_ranges(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        for name, (low, high) in value.items():
-            if not 0 < low < high:
-                raise ValueError(f"{name} is drawn log-uniformly, so 0 < low < high must hold, but got [{low}, {high}]")
-        return value
 
 
 class Resources(Part):
@@ -212,6 +195,17 @@ class Sweep(Part):
     distance: Distance = Distance()
     analysis: Analysis = Analysis()
     notify: Notify = Notify()
+
+    @model_validator(mode="after")
+    def _check_searched(self) -> Self:
+        """Every end of a range and every choice is a setting that could be written under `train`."""
+        for name, value in self.search.space.ends():
+            try:
+                Train.model_validate({**self.train.model_dump(exclude_unset=True), name: value}).hparams()
+            except (ConfigError, ValueError) as error:
+                reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+                raise ValueError(f"search.space.{name}: {reason.removeprefix('train.')}") from None
+        return self
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:

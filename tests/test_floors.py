@@ -19,10 +19,11 @@ GROUND = {"errors", "text", "layers", "trial", "record", "runtime", "files", "tr
     "schedule",
     "secrets",
     "config",
+    "space",
     "recipe",
     "interrupt",
 }
-VALUES = GROUND - {"condition", "tree", "mistakes", "part", "schedule", "config", "recipe", "plan", "interrupt"}
+VALUES = GROUND - {"condition", "tree", "mistakes", "part", "schedule", "config", "space", "recipe", "plan", "interrupt"}
 UPPER = GROUND | {
     "caching",
     "cost",
@@ -53,7 +54,8 @@ ROOMS: dict[str, set[str]] = {
     "interrupt": set(),
     "secrets": set(),
     "schedule": {"trial", "part"},
-    "config": {"errors", "layers", "tree", "mistakes", "part", "schedule", "secrets"},
+    "space": {"part"},
+    "config": {"errors", "layers", "tree", "mistakes", "part", "schedule", "secrets", "space"},
     "recipe": {"trial", "tree", "mistakes", "part", "schedule", "config"},
     "plan": {"errors", "layers", "trial", "record", "config"},
     "data": VALUES,
@@ -86,7 +88,7 @@ BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
     "ray": {"fttune/sweep/tune.py", "fttune/sweep/admission.py"},
     "mlflow": {"fttune/tracking/client.py"},
-    "optuna": {"fttune/sweep/search.py"},
+    "optuna": {"fttune/sweep/search.py", "fttune/sweep/study.py"},
     "safetensors": {"fttune/backbones/tensors.py"},
     "datasets": {"fttune/data/huggingface.py"},  # an extra
     "sklearn": {"fttune/distance/linear_svm.py"},

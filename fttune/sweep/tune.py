@@ -1,4 +1,4 @@
-"""Run a finished, flat list of jobs on a Ray cluster. With `admission`, the only file that imports ray."""
+"""Run jobs, and those that follow from them, on a Ray cluster. With `admission`, the only file that imports ray."""
 
 import logging
 import os
@@ -6,9 +6,9 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 # Read by Ray when it is imported or started. Left to itself Ray would rebuild the environment of `uv run` for every
 # worker, write its own logs of each result, and count usage.
@@ -16,6 +16,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "200")  # jobs that wait for a place, and so call for machines
 # Keep freed memory in the process: training frees and asks for the same blocks at every step
 # (benchmarks/allocator.py measures what it brings).
 ALLOCATOR = {
@@ -28,6 +29,7 @@ import ray
 from ray import tune
 from ray.actor import exit_actor
 from ray.exceptions import AuthenticationError
+from ray.tune.search import Searcher
 
 from fttune.bundle import Bundle
 from fttune.config import Resources
@@ -37,7 +39,7 @@ from fttune.interrupt import terminated_as_interrupted
 from fttune.runtime import Runtime
 from fttune.sweep.admission import await_worker, seek_admission
 from fttune.sweep.fraction import shares
-from fttune.sweep.ledger import Job, Ledger, Listener, Outcome, Run
+from fttune.sweep.ledger import Job, Ledger, Listener, More, Outcome, Run
 from fttune.sweep.meter import Meter
 from fttune.sweep.supply import Supply
 from fttune.sweep.worker import Work, measure
@@ -79,9 +81,12 @@ def run_jobs(
     *,
     supply: Supply | None = None,
     meter: Meter | None = None,
+    more: More | None = None,
     stop: Callable[[Outcome], bool] = lambda outcome: False,
 ) -> Outcome:
     """Run every job to its end, in order, as many side by side as fit; processes are reused from job to job.
+
+    `more` is asked at the end of each trial, from Tune's loop, for the jobs that follow from it.
 
     What is to be tried again (`Ledger` says what and how often) is, once the rest is done. Returns when all came to an
     end; or, what was under way being saved, with `complete` false: after an interrupt (SIGINT or SIGTERM), and as soon
@@ -92,8 +97,8 @@ def run_jobs(
     given = shares(
         jobs, resources.gpu, _models(), runtime.state, lambda model, some: _probe(model, some, runtime, supply)
     )
-    ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given, meter=meter)
-    while ledger.runs and not stop(ledger.outcome) and _round(ledger, runtime, resources, supply, stop):
+    ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given, meter=meter, more=more or (lambda record: ()))
+    while ledger.runs and not stop(ledger.outcome) and _round(ledger, runtime, resources, supply, more, stop):
         pass
     return ledger.outcome
 
@@ -103,17 +108,17 @@ def _round(
     runtime: Runtime,
     resources: Resources,
     supply: Supply | None,
+    more: More | None,
     stop: Callable[[Outcome], bool],
 ) -> bool:
     """Give every run of the ledger to a worker once; False when it was ended before all of them had."""
-    runs = ledger.runs
     before = _nodes(alive=True)
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
-        worker = tune.with_parameters(_Worker, runs=[(r.job, r.share) for r in runs], runtime=runtime, supply=supply)
+        worker = tune.with_parameters(_Worker, runtime=runtime, supply=supply)
+        feed = _Feed(ledger.runs, resources.max_concurrent, waits=more is not None)
         tuner = tune.Tuner(
-            tune.with_resources(worker, lambda config: _bundle(resources.cpu, runs[config["job"]].share)),
-            param_space={"job": tune.grid_search(list(range(len(runs))))},
-            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=resources.max_concurrent),
+            tune.with_resources(worker, lambda config: _bundle(resources.cpu, config["given"].share)),
+            tune_config=tune.TuneConfig(reuse_actors=True, search_alg=feed, num_samples=-1),
             run_config=tune.RunConfig(
                 storage_path=folder,
                 name="sweep",
@@ -169,6 +174,49 @@ def _measure(bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None)
     return [measure(bundle, runtime, supply) for bundle in bundles]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Given:
+    """What a worker is given to do."""
+
+    job: Job
+    share: float  # of a GPU
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __str__(self) -> str:
+        return ""  # Tune names folders after it
+
+
+class _Feed(Searcher):
+    """Hands the runs of a ledger to Tune one by one, those too that are added while others run."""
+
+    def __init__(self, runs: Sequence[Run], most: int | None, *, waits: bool) -> None:
+        """`most` at once; `waits` while any run is open, for what may follow from it."""
+        super().__init__()
+        self._runs, self._most, self._waits = runs, most, waits
+        self._next, self._open = 0, set[str]()
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._next == len(self._runs):
+            return None if self._waits and self._open else Searcher.FINISHED
+        if self._most and len(self._open) >= self._most:
+            return None
+        run = self._runs[self._next]
+        self._open.add(trial_id)
+        self._next += 1
+        return {"job": self._next - 1, "given": _Given(job=run.job, share=run.share)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._open.discard(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Never restored: what is logged is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """As above."""
+
+
 class _Worker(tune.Trainable):
     """A process that works on one job after another, and tells of each as plain values."""
 
@@ -178,18 +226,17 @@ class _Worker(tune.Trainable):
     def setup(
         self,
         config: dict[str, Any],
-        runs: Sequence[tuple[Job, float]] = (),
         runtime: Runtime | None = None,
         supply: Supply | None = None,
     ) -> None:
         assert runtime is not None  # Tune knows no setup without defaults
-        self._runs, self._runtime, self._supply = runs, runtime, supply
-        self._place: int = config["job"]
+        self._runtime, self._supply = runtime, supply
+        self._given: _Given = config["given"]
         self._node = ray.get_runtime_context().get_node_id()
         self._ended_before = signal.signal(signal.SIGTERM, self._terminate)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._place, self._work = new_config["job"], None
+        self._given, self._work = new_config["given"], None
         return True
 
     def step(self) -> dict[str, Any]:
@@ -201,8 +248,8 @@ class _Worker(tune.Trainable):
         return {"news": news, "node": self._node, "done": work.ended and not self._leaving}
 
     def _begin(self) -> Work:
-        job, share = self._runs[self._place]
-        return Work(job, replace(self._runtime, gpu_share=share or 1.0), self._supply)
+        runtime = replace(self._runtime, gpu_share=self._given.share or 1.0)
+        return Work(self._given.job, runtime, self._supply)
 
     def cleanup(self) -> None:
         """Tune has no more use for what this worker does: what it has reached is saved."""
@@ -223,7 +270,7 @@ class _Relay(tune.Callback):
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._runs = list(ledger.runs)
+        self._runs = ledger.runs
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune saves its callbacks beside its own state, which is never restored: what is logged is the state.

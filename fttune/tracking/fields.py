@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from fttune.errors import StoreError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
-from fttune.trial import HParams, Trial
+from fttune.trial import HParams, Trial, draw_name
 
 Row = TypeVar("Row", RunRecord, DistanceRecord)
 
@@ -83,7 +83,8 @@ def record_params(record: RunRecord | DistanceRecord) -> dict[str, str]:
 
 def record_name(record: RunRecord) -> str:
     """The same as `Trial.name` of the record's trial."""
-    return f"{record.dataset}/{record.images_per_class} {record.spec} s{record.seed}"
+    fold = (record.fold, record.folds) if record.fold and record.folds else None
+    return f"{record.dataset}/{record.images_per_class} {record.spec} {draw_name(record.seed, fold)}"
 
 
 def record_metrics(record: RunRecord | DistanceRecord) -> dict[str, float]:

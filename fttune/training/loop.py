@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -55,6 +55,8 @@ class Fit:
     steps: int  # taken; fewer than asked only when the loss left the numbers
     train_seconds: float
     eval_seconds: float
+    curve: tuple[float, ...] = ()  # val accuracy at each report
+    pruned_step: int | None = None  # where it fell below the bar
     seconds_before: float = 0.0  # of what the training took, those of processes that did not live to its end
 
 
@@ -93,6 +95,7 @@ class _Course:
     training: Training
     report: Report
     keeper: Keeper
+    bar: Mapping[int, float] = field(default_factory=dict)  # val accuracy that is asked for, by step
     best: Best = field(default_factory=Best)
     clock: Clock = field(default_factory=Clock)
     curve: list[CurvePoint] = field(default_factory=list)
@@ -121,8 +124,13 @@ class _Course:
         self.best.offer(stop, scores, training.student.trained.state_dict())
         self.clock.lap("eval")
         self._tell(CurvePoint(step=stop, train_loss=loss, val_loss=scores.loss, val_accuracy=scores.accuracy))
-        self.going = math.isfinite(loss) and stop < hparams.steps
+        self.going = math.isfinite(loss) and stop < hparams.steps and self.pruned_step is None
         return None
+
+    @property
+    def pruned_step(self) -> int | None:
+        """The first step at which it lay below the bar."""
+        return next((p.step for p in self.curve if p.val_accuracy < self.bar.get(p.step, 0.0)), None)
 
     def _tell(self, point: CurvePoint) -> None:
         self.curve.append(point)
@@ -151,19 +159,23 @@ def fit(
     seed: int,
     report: Report,
     keeper: Keeper | None = None,
+    bar: Mapping[int, float] | None = None,
 ) -> Fit:
     """Train for `hparams.steps` steps, report every `report_every`, and put back the weights of the best report.
 
-    A loss that is no longer finite ends the training: what came before it still counts. StoppedError once `keeper` is
+    A loss that is no longer finite, or a val accuracy below `bar` (by step), ends the training: what came before it
+    still counts. StoppedError once `keeper` is
     told to stop; then and by its clock the training is saved, and one that was saved goes on bit for bit (on a CPU).
     """
     training = Training.begin(student, len(train.labels), hparams, seed=seed)
-    course = _Course(training=training, report=report, keeper=keeper or Keeper())
+    course = _Course(training=training, report=report, keeper=keeper or Keeper(), bar=bar or {})
     course.take_up()
     while course.going and training.step < hparams.steps:
         course.advance(train, val)
     student.trained.load_state_dict(course.best.state)
-    return course.best.fit(training.step, course.clock)
+    curve = tuple(point.val_accuracy for point in course.curve)
+    end = course.best.fit(training.step, course.clock)
+    return replace(end, curve=curve, pruned_step=course.pruned_step)
 
 
 @torch.inference_mode()
