@@ -1,5 +1,6 @@
 """What the sweep commands do: plan, run, report; each from a checked sweep to what is printed."""
 
+import json
 import re
 import shlex
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fttune import caching
 from fttune.analysis.report import Report, Wanted, analyse, summary, write_report
+from fttune.analysis.select import setting_of
 from fttune.bundle import bundle
 from fttune.config import Sweep
 from fttune.cost import CostModel
@@ -133,6 +135,8 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         say(_line(sweep, whole, chosen))
         expected = estimate(sweep, chosen, whole, records, model).seconds if chosen else None
         writer.adopt(whole.done)
+        if sweep.search.sampler != "fixed":
+            writer.note_default(json.dumps(setting_of(sweep.train.hparams())))
         if not chosen and (choice.retry_failed or whole.to_run):
             say("no trial meets these conditions")
             return NOTHING
@@ -211,6 +215,7 @@ def _report(parts: Sequence[tuple[Sweep, Ground, Tracker]], out: Path | None) ->
         image_edges=sweep.analysis.image_bands,
         distance_edges=sweep.analysis.distance_bands,
         confidence=sweep.analysis.confidence,
+        defaults=[one.train.hparams() for one, _, _ in parts],
         wanted=[one for _, ground, _ in parts for one in _wanted(ground)],
     )
     write_report(report, folder)

@@ -86,7 +86,7 @@ ROOMS: dict[str, set[str]] = {
 BARE = {"data", "backbones", "feature_cache", "features", "training", "distance"}
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
-    "ray": {"fttune/sweep/tune.py", "fttune/sweep/admission.py"},
+    "ray": {"fttune/sweep/tune.py", "fttune/sweep/admission.py", "fttune/sweep/feed.py"},
     "mlflow": {"fttune/tracking/client.py"},
     "optuna": {"fttune/sweep/search.py", "fttune/sweep/study.py"},
     "safetensors": {"fttune/backbones/tensors.py"},

@@ -1,7 +1,7 @@
 """A report from logged records alone: table, figures, page and the records themselves, in one folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from fttune.analysis.page import render_page
 from fttune.analysis.published import published_verdict
 from fttune.analysis.ratios import DepthPairing, Pair, Pairing, compare_depths, distances_of, tune_to_freeze
 from fttune.analysis.recommend import Box, Table, markdown, recommend
-from fttune.analysis.select import select
-from fttune.analysis.tables import TABLES
+from fttune.analysis.select import Setting, select, setting_of
+from fttune.analysis.tables import sheets_of
 from fttune.files import replacing, writing
 from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import write_parquet
+from fttune.trial import HParams
 
 Wanted = tuple[str, int, str, str, int]  # dataset, images per class, backbone, spec, seed
 
@@ -32,6 +33,7 @@ class Report:
     copying: tuple[DepthPairing, ...]  # few new layers against more, within a mode: what Fig. 1 rests on
     table: Table
     missing: tuple[str, ...] = ()  # a line for each cell and seed that was asked for and has no finished run
+    defaults: frozenset[Setting] = frozenset()  # the settings of the sweeps' files
 
     @property
     def document(self) -> dict[str, Any]:
@@ -95,8 +97,12 @@ def analyse(
     distance_edges: tuple[float, float],
     confidence: float,
     wanted: Sequence[Wanted] = (),
+    defaults: Collection[HParams] = (),
 ) -> Report:
-    """From records to the table; `wanted`, the cells and seeds asked for, lets it tell what is missing."""
+    """From records to the table; `wanted`, the cells and seeds asked for, lets it tell what is missing.
+
+    `defaults`, the settings of the sweeps' files, are what the settings that searches chose are held against.
+    """
     results, known = select(records), distances_of(distances)
     pairing = tune_to_freeze(results, known)
     table = recommend(
@@ -110,6 +116,7 @@ def analyse(
         copying=tuple(compare_depths(results, known)),
         table=table,
         missing=_missing(records, wanted),
+        defaults=frozenset(map(setting_of, defaults)),
     )
 
 
@@ -119,7 +126,7 @@ def write_report(report: Report, out: Path) -> None:
     `table.md` and `table.json` are the recommendations with all that they rest on. Each file replaces its predecessor
     whole.
     """
-    evidence, sheets = report.evidence, {name: make(report) for name, make in TABLES.items()}
+    evidence, sheets = report.evidence, sheets_of(report)
     figures = {name: row.drawn(evidence) for name, row in FIGURES.items()}
     drawn = {name: rendered(figure, "svg") for name, figure in figures.items()}
     beside = sheets["table3"].markdown()

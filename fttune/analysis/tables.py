@@ -1,12 +1,14 @@
 """The paper's tables from logged records, each beside the published one, with differences marked."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from fttune.analysis.agreement import Agreement, Values, agreements
 from fttune.analysis.published import published_verdict, tables
 from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band
+from fttune.analysis.select import Setting
+from fttune.analysis.selection import illusion_sheet, search_sheet
 from fttune.analysis.sheet import Measure, Row, Sheet, Value
 from fttune.record import DistanceRecord, RunRecord
 
@@ -44,6 +46,9 @@ class Findings(Protocol):
 
     @property
     def missing(self) -> Sequence[str]: ...
+
+    @property
+    def defaults(self) -> Collection[Setting]: ...
 
 
 def datasets_sheet(records: Sequence[RunRecord]) -> Sheet:
@@ -112,6 +117,20 @@ TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "table2": lambda report: distances_sheet(report.distances, report.table.distance_edges),
     "table3": lambda report: _with_runs(verdicts_sheet(report.table), report),
 }
+
+
+# Of reports with runs of a search.
+SEARCHES: Mapping[str, Callable[[Findings], Sheet]] = {
+    "search": lambda report: search_sheet(report.records, report.defaults),
+    "illusion": lambda report: illusion_sheet(report.records),
+}
+
+
+def sheets_of(report: Findings) -> dict[str, Sheet]:
+    """The tables of a report, by the name of their files."""
+    searched = any(record.role == "search" and record.status == "done" for record in report.records)
+    rows = {**TABLES, **(SEARCHES if searched else {})}
+    return {name: make(report) for name, make in rows.items()}
 
 
 def published_agreements() -> list[Agreement]:

@@ -1,4 +1,4 @@
-"""Run jobs, and those that follow from them, on a Ray cluster. With `admission`, the only file that imports ray."""
+"""Run jobs, and those that follow from them, on a Ray cluster. With `admission` and `feed`, the only file that imports ray."""
 
 import logging
 import os
@@ -6,9 +6,9 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 # Read by Ray when it is imported or started. Left to itself Ray would rebuild the environment of `uv run` for every
 # worker, write its own logs of each result, and count usage.
@@ -29,7 +29,6 @@ import ray
 from ray import tune
 from ray.actor import exit_actor
 from ray.exceptions import AuthenticationError
-from ray.tune.search import Searcher
 
 from fttune.bundle import Bundle
 from fttune.config import Resources
@@ -38,6 +37,7 @@ from fttune.footprint import Footprint
 from fttune.interrupt import terminated_as_interrupted
 from fttune.runtime import Runtime
 from fttune.sweep.admission import await_worker, seek_admission
+from fttune.sweep.feed import Feed, Given
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, More, Outcome, Run
 from fttune.sweep.meter import Meter
@@ -115,7 +115,7 @@ def _round(
     before = _nodes(alive=True)
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
         worker = tune.with_parameters(_Worker, runtime=runtime, supply=supply)
-        feed = _Feed(ledger.runs, resources.max_concurrent, waits=more is not None)
+        feed = Feed(ledger.runs, resources.max_concurrent, waits=more is not None)
         tuner = tune.Tuner(
             tune.with_resources(worker, lambda config: _bundle(resources.cpu, config["given"].share)),
             tune_config=tune.TuneConfig(reuse_actors=True, search_alg=feed, num_samples=-1),
@@ -174,49 +174,6 @@ def _measure(bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None)
     return [measure(bundle, runtime, supply) for bundle in bundles]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Given:
-    """What a worker is given to do."""
-
-    job: Job
-    share: float  # of a GPU
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-    def __str__(self) -> str:
-        return ""  # Tune names folders after it
-
-
-class _Feed(Searcher):
-    """Hands the runs of a ledger to Tune one by one, those too that are added while others run."""
-
-    def __init__(self, runs: Sequence[Run], most: int | None, *, waits: bool) -> None:
-        """`most` at once; `waits` while any run is open, for what may follow from it."""
-        super().__init__()
-        self._runs, self._most, self._waits = runs, most, waits
-        self._next, self._open = 0, set[str]()
-
-    def suggest(self, trial_id: str) -> Any:
-        if self._next == len(self._runs):
-            return None if self._waits and self._open else Searcher.FINISHED
-        if self._most and len(self._open) >= self._most:
-            return None
-        run = self._runs[self._next]
-        self._open.add(trial_id)
-        self._next += 1
-        return {"job": self._next - 1, "given": _Given(job=run.job, share=run.share)}
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._open.discard(trial_id)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Never restored: what is logged is the state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """As above."""
-
-
 class _Worker(tune.Trainable):
     """A process that works on one job after another, and tells of each as plain values."""
 
@@ -231,7 +188,7 @@ class _Worker(tune.Trainable):
     ) -> None:
         assert runtime is not None  # Tune knows no setup without defaults
         self._runtime, self._supply = runtime, supply
-        self._given: _Given = config["given"]
+        self._given: Given = config["given"]
         self._node = ray.get_runtime_context().get_node_id()
         self._ended_before = signal.signal(signal.SIGTERM, self._terminate)
 

@@ -23,6 +23,7 @@ STATUS = "fttune.status"  # running, stopped, done or failed; always the last th
 ERROR = "fttune.error"
 TRACEBACK = "fttune.traceback"
 RECORD = "fttune.record"
+DEFAULT = "fttune.default"  # of a sweep that searches: the setting of its file, as JSON, under its digest
 
 # MLflow cuts a longer tag silently at 8000 characters (5000 before version 2.11).
 _TAG_LENGTH = 5000
