@@ -80,7 +80,8 @@ ROOMS: dict[str, set[str]] = {
     "pretraining": UPPER | {"terminal"},
     "query": GROUND | {"analysis", "tracking"},
     "asking": GROUND | {"query", "terminal"},
-    "cli": UPPER | {"asking", "describe", "query", "inventory", "pretraining", "session", "status", "terminal"},
+    "commands": UPPER | {"asking", "describe", "query", "inventory", "pretraining", "session", "status", "terminal"},
+    "cli": GROUND | {"commands", "describe", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
 BARE = {"data", "backbones", "feature_cache", "features", "training", "distance"}

@@ -1,4 +1,7 @@
-"""Run jobs, and those that follow from them, on a Ray cluster. With `admission` and `feed`, the only file that imports ray."""
+"""Run jobs, and those that follow from them, on a Ray cluster.
+
+With `admission` and `feed`, the only file that imports ray.
+"""
 
 import logging
 import os
