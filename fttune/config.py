@@ -204,7 +204,9 @@ class Sweep(Part):
                 Train.model_validate({**self.train.model_dump(exclude_unset=True), name: value}).hparams()
             except (ConfigError, ValueError) as error:
                 reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-                raise ValueError(f"search.space.{name}: {reason.removeprefix('train.')}") from None
+                reason = reason.removeprefix("train.")
+                shown = "" if "but got" in reason else f", but got {value!r}"
+                raise ValueError(f"search.space.{name}: {reason[0].lower()}{reason[1:]}{shown}") from None
         return self
 
 

@@ -52,6 +52,7 @@ class Space(Part):
             return _choices(value["choices"])
         if not isinstance(value, list | tuple):
             return value
+        value = list(map(_number, value))
         return _range(*value) if len(value) == 2 and all(map(_is_number, value)) else _choices(value)
 
     @model_validator(mode="after")
@@ -141,9 +142,18 @@ def _range(low: float, high: float) -> Range:
 def _choices(values: Any) -> Choices:
     if not isinstance(values, list | tuple) or not values:
         raise ValueError(f"needs [low, high] or a list of values to choose from, but got {values!r}")
+    values = list(map(_number, values))
     if len({*map(str, values)}) < len(values):
-        raise ValueError(f"a value stands twice in {list(values)}")
+        raise ValueError(f"a value stands twice in {values}")
     return Choices(choices=tuple(values))
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-3 as a word, for want of a point."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _is_number(value: Any) -> bool:

@@ -23,7 +23,18 @@ GROUND = {"errors", "text", "layers", "trial", "record", "runtime", "files", "tr
     "recipe",
     "interrupt",
 }
-VALUES = GROUND - {"condition", "tree", "mistakes", "part", "schedule", "config", "space", "recipe", "plan", "interrupt"}
+VALUES = GROUND - {
+    "condition",
+    "tree",
+    "mistakes",
+    "part",
+    "schedule",
+    "config",
+    "space",
+    "recipe",
+    "plan",
+    "interrupt",
+}
 UPPER = GROUND | {
     "caching",
     "cost",
