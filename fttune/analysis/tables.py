@@ -53,7 +53,7 @@ class Findings(Protocol):
 
 def datasets_sheet(records: Sequence[RunRecord]) -> Sheet:
     """Table 1: the datasets as the finished runs found them."""
-    done = [record for record in records if record.status == "done"]
+    done = [record for record in records if record.status == "done" and not record.fold]
     names = sorted({record.dataset for record in done}, key=_paper_order)
     columns = ("dataset", "classes", "too small", "images", "smallest class", "train", "val", "test")
     return Sheet(

@@ -10,11 +10,12 @@ from fttune.errors import ConfigError
 from fttune.plan import Facts, cells, expand, trial_of
 from fttune.record import RunRecord
 from fttune.sweep.search import draw_settings, draw_values
-from fttune.sweep.study import Studies, Study, Values, items
+from fttune.sweep.study import Items, Studies, Study, Values, items
 from fttune.trial import SEARCHED, Cell, HParams, Trial
 
 Ended = Mapping[str, RunRecord]  # by trial id
-Bar = tuple[tuple[int, float], ...]
+Bar = tuple[tuple[int, float], ...]  # (step, val accuracy)
+Draw = tuple[int, tuple[int, int] | None]  # seed and fold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +82,7 @@ class CellSearch:
         self._tried: list[tuple[HParams, list[Trial]]] = []
         self._wave: list[tuple[HParams, list[Trial]]] = []  # what is tried now
         self._told: list[float | None] = []
+        self._seen: dict[Draw, dict[int, list[float]]] = {}  # val accuracies of earlier waves, by step
         self._repeats = False
 
     @property
@@ -97,7 +99,7 @@ class CellSearch:
         while not self._repeats and all(trial.id in ended for _, trials in self._wave for trial in trials):
             self._told += [value_of(trials, ended) for _, trials in self._wave]
             self._tried += self._wave
-            bars = self._bars(ended) if self._search.pruner == "median" else {}
+            bars = self._bars(ended)
             self._wave = [(setting, self._trials(setting, bars)) for setting in self._source.wave(self._told)]
             self.trials += [trial for _, trials in self._wave for trial in trials]
             if not self._wave:
@@ -105,13 +107,13 @@ class CellSearch:
                 self.trials += self._repeated()
         return self.trials[before:]
 
-    def _trials(self, setting: HParams, bars: Mapping[tuple[int, object], Bar]) -> list[Trial]:
+    def _trials(self, setting: HParams, bars: Mapping[Draw, Bar]) -> list[Trial]:
         return [
             trial_of(self._cell, setting, seed, self._facts, fold=fold, bar=bars.get((seed, fold), ()))
             for seed, fold in self._draws()
         ]
 
-    def _draws(self) -> Iterator[tuple[int, tuple[int, int] | None]]:
+    def _draws(self) -> Iterator[Draw]:
         folds = self._search.folds
         for draw in range(self._search.draws):
             if self._search.select == "val":
@@ -119,17 +121,18 @@ class CellSearch:
             else:
                 yield from ((-1 - draw, (k, folds)) for k in range(1, folds + 1))
 
-    def _bars(self, ended: Ended) -> dict[tuple[int, object], Bar]:
+    def _bars(self, ended: Ended) -> dict[Draw, Bar]:
         """Of each draw the median of the val accuracies at each step, over the trials of earlier waves."""
-        seen: dict[tuple[int, object], dict[int, list[float]]] = {}
-        for _, trials in self._tried:
-            for trial in trials:
-                points = seen.setdefault((trial.seed, trial.fold), {})
-                for step, accuracy in curve(ended[trial.id]):
-                    points.setdefault(step, []).append(accuracy)
-        # The last step saves nothing.
+        if self._search.pruner == "none":
+            return {}
+        for trial in (trial for _, trials in self._wave for trial in trials):
+            points = self._seen.setdefault((trial.seed, trial.fold), {})
+            for step, accuracy in curve(ended[trial.id]):
+                points.setdefault(step, []).append(accuracy)
+        # To end a training at its last step saves nothing.
         return {
-            key: tuple((step, median(points[step])) for step in sorted(points)[:-1]) for key, points in seen.items()
+            draw: tuple((step, median(points[step])) for step in sorted(points)[:-1])
+            for draw, points in self._seen.items()
         }
 
     def _repeated(self) -> list[Trial]:
@@ -186,6 +189,7 @@ class _Suggested:
         own = {name: getattr(sweep.train, name) for name in names}
         self._first: list[Values] = [own | values for values in first.values[: sweep.search.wave]]
         self._asked: list[Values] = []
+        self._taken: set[Items] = set()
 
     def wave(self, told: Sequence[float | None]) -> Sequence[HParams]:
         start, search = len(told), self._sweep.search
@@ -193,7 +197,8 @@ class _Suggested:
             self._study.tell(index, told[index])
         for index in range(start, min(start + search.wave, search.settings)):
             wish = self._first[index] if index < len(self._first) else None
-            self._asked.append(self._study.setting(index, wish, {items(values) for values in self._asked}))
+            self._asked.append(self._study.setting(index, wish, self._taken))
+            self._taken.add(items(self._asked[-1]))
         return [self._sweep.train.hparams(**values) for values in self._asked[start:]]
 
 

@@ -195,7 +195,8 @@ class Ledger:
         for listener in self._listeners:
             listener.finished(record, trace)
         for job in self._more(record):
-            self.runs.append(Run(job=job, share=self._shares.get(job.trials[0].cell, 0.0)))
+            share = self._shares.get(job.trials[0].cell, max(self._shares.values(), default=0.0))
+            self.runs.append(Run(job=job, share=share))
 
 
 def _trials(job: Job) -> tuple[Trial, ...]:

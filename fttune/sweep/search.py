@@ -32,14 +32,14 @@ def draw_values(sweep: Sweep, *, tuned: bool) -> list[dict[str, Any]]:
     if fault := search.check_cell(tuned=tuned):
         raise ConfigError(f"search.settings: {fault}")
     seen, values = {sweep.train.hparams()}, [{}]
-    for point in islice(_points(search.space.domains), _PATIENCE * (search.settings > 1)):
+    for point in islice(_points(search.space.domains), _PATIENCE + 2 * search.settings):
+        if len(values) == search.settings:
+            return values
         kept = {name: value for name, value in point.items() if tuned or name not in OF_TUNED}
         if (setting := sweep.train.hparams(**kept)) not in seen:
             seen.add(setting)
             values.append(kept)
-        if len(values) == search.settings:
-            break
-    return values
+    raise ConfigError(f"search.settings: {search.settings} are asked for, but the space has shown {len(values)} in all")
 
 
 def _points(domains: Mapping[str, Domain]) -> Iterator[dict[str, Any]]:
