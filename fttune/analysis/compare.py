@@ -136,7 +136,7 @@ def compare(
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Run:
     record: RunRecord
-    budget: tuple[object, ...]  # of the search: settings, trials and steps; and the setting where it was but one
+    budget: tuple[object, ...]  # of the search: settings, trials and steps; the setting itself where it was but one
     setting: str = ""  # chosen or default, where there was a search
     given: Given = NOTHING  # what the search took
 
@@ -154,9 +154,8 @@ def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting]
 
 
 def _run(record: RunRecord, result: Result, setting: str) -> _Run:
-    budget = (result.tried, result.given.trials, result.given.steps)
-    if result.tried == 1 or (result.given.trials and setting == "default"):
-        budget = (*budget, *result.setting)
+    own = result.tried == 1 or setting == "default"
+    budget = result.setting if own else (result.tried, result.given.trials, result.given.steps)
     return _Run(record=record, budget=budget, setting=setting if result.given.trials else "", given=result.given)
 
 

@@ -35,7 +35,7 @@ class Given:
 
     def __str__(self) -> str:
         gpu = f", {self.gpu_seconds:,.0f} GPU-s" if self.gpu_seconds else ""
-        return f"{self.trials:,} trials, {self.steps:,} steps, {self.seconds:,.0f} s{gpu}"
+        return f"{self.trials:,} trial{"" if self.trials == 1 else "s"}, {self.steps:,} steps, {self.seconds:,.0f} s{gpu}"
 
     def __add__(self, other: "Given") -> "Given":
         return Given(
