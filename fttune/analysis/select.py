@@ -35,7 +35,8 @@ class Given:
 
     def __str__(self) -> str:
         gpu = f", {self.gpu_seconds:,.0f} GPU-s" if self.gpu_seconds else ""
-        return f"{self.trials:,} trial{"" if self.trials == 1 else "s"}, {self.steps:,} steps, {self.seconds:,.0f} s{gpu}"
+        noun = "trial" if self.trials == 1 else "trials"
+        return f"{self.trials:,} {noun}, {self.steps:,} steps, {self.seconds:,.0f} s{gpu}"
 
     def __add__(self, other: "Given") -> "Given":
         return Given(
