@@ -10,11 +10,10 @@ from fttune.sweep.ledger import Job, Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
-    """What a worker is given to do."""
+class Later:
+    """A job that was not known when the workers were described."""
 
     job: Job
-    share: float  # of a GPU
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
@@ -29,7 +28,7 @@ class Feed(Searcher):
     def __init__(self, runs: Sequence[Run], most: int | None, *, waits: bool) -> None:
         """`most` at once; `waits` while any run is open, for what may follow from it."""
         super().__init__()
-        self._runs, self._most, self._waits = runs, most, waits
+        self._runs, self._most, self._waits, self._known = runs, most, waits, len(runs)
         self._next, self._open = 0, set[str]()
 
     def suggest(self, trial_id: str) -> Any:
@@ -40,7 +39,9 @@ class Feed(Searcher):
         run = self._runs[self._next]
         self._open.add(trial_id)
         self._next += 1
-        return {"job": self._next - 1, "given": Given(job=run.job, share=run.share)}
+        # Tune writes down each config again and again: what workers know already is told by its number.
+        later = None if self._next <= self._known else Later(job=run.job)
+        return {"job": self._next - 1, "share": run.share, "later": later}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self._open.discard(trial_id)

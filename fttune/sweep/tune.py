@@ -40,7 +40,7 @@ from fttune.footprint import Footprint
 from fttune.interrupt import terminated_as_interrupted
 from fttune.runtime import Runtime
 from fttune.sweep.admission import await_worker, seek_admission
-from fttune.sweep.feed import Feed, Given
+from fttune.sweep.feed import Feed, Later
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, More, Outcome, Run
 from fttune.sweep.meter import Meter
@@ -117,10 +117,11 @@ def _round(
     """Give every run of the ledger to a worker once; False when it was ended before all of them had."""
     before = _nodes(alive=True)
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
-        worker = tune.with_parameters(_Worker, runtime=runtime, supply=supply)
+        known = [run.job for run in ledger.runs]
+        worker = tune.with_parameters(_Worker, jobs=known, runtime=runtime, supply=supply)
         feed = Feed(ledger.runs, resources.max_concurrent, waits=more is not None)
         tuner = tune.Tuner(
-            tune.with_resources(worker, lambda config: _bundle(resources.cpu, config["given"].share)),
+            tune.with_resources(worker, lambda config: _bundle(resources.cpu, config["share"])),
             tune_config=tune.TuneConfig(reuse_actors=True, search_alg=feed, num_samples=-1),
             run_config=tune.RunConfig(
                 storage_path=folder,
@@ -186,17 +187,18 @@ class _Worker(tune.Trainable):
     def setup(
         self,
         config: dict[str, Any],
+        jobs: Sequence[Job] = (),
         runtime: Runtime | None = None,
         supply: Supply | None = None,
     ) -> None:
         assert runtime is not None  # Tune knows no setup without defaults
-        self._runtime, self._supply = runtime, supply
-        self._given: Given = config["given"]
+        self._jobs, self._runtime, self._supply = jobs, runtime, supply
+        self._asked = config
         self._node = ray.get_runtime_context().get_node_id()
         self._ended_before = signal.signal(signal.SIGTERM, self._terminate)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._given, self._work = new_config["given"], None
+        self._asked, self._work = new_config, None
         return True
 
     def step(self) -> dict[str, Any]:
@@ -208,8 +210,9 @@ class _Worker(tune.Trainable):
         return {"news": news, "node": self._node, "done": work.ended and not self._leaving}
 
     def _begin(self) -> Work:
-        runtime = replace(self._runtime, gpu_share=self._given.share or 1.0)
-        return Work(self._given.job, runtime, self._supply)
+        later: Later | None = self._asked["later"]
+        job = later.job if later else self._jobs[self._asked["job"]]
+        return Work(job, replace(self._runtime, gpu_share=self._asked["share"] or 1.0), self._supply)
 
     def cleanup(self) -> None:
         """Tune has no more use for what this worker does: what it has reached is saved."""
