@@ -114,7 +114,9 @@ def test_a_record_tells_the_trial_and_what_was_measured(store: ImageStore, runti
 
 def measured(record: RunRecord) -> dict[str, object]:
     asked = asdict(RunRecord.of(make_trial(), status="done"))
-    return {name: value for name, value in asdict(record).items() if asked[name] is None or name in ("device", "val_curve")}
+    return {
+        name: value for name, value in asdict(record).items() if asked[name] is None or name in ("device", "val_curve")
+    }
 
 
 @pytest.mark.parametrize("views", ["center", "flip", "fixed-3"])
