@@ -50,8 +50,14 @@ class Space(Part):
         """A bare list; ValueError that says which lists there are."""
         if isinstance(value, dict) and list(value) == ["choices"]:
             return _choices(value["choices"])
-        if not isinstance(value, list | tuple):
+        if (
+            value is None
+            or isinstance(value, Range | Choices)
+            or (isinstance(value, dict) and {*value} == {"low", "high"})
+        ):
             return value
+        if not isinstance(value, list | tuple):
+            return _choices(value)
         value = list(map(_number, value))
         return _range(*value) if len(value) == 2 and all(map(_is_number, value)) else _choices(value)
 

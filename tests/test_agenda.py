@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from fttune.analysis.select import cell_of, searched, setting_of
+from fttune.bundle import Bundle
 from fttune.config import Sweep
 from fttune.errors import ConfigError
 from fttune.plan import BackboneFacts, DatasetFacts, Facts
 from fttune.record import RunRecord
 from fttune.sweep.agenda import Agenda, check
 from fttune.sweep.search import draw_settings
+from fttune.sweep.sequel import Sequel
 from fttune.sweep.study import Studies
 from fttune.trial import Trial, seed_from
 
@@ -219,3 +221,29 @@ def test_steps_may_be_searched_and_cost_what_they_cost(spread: Sweep, tmp_path: 
     for cell in searched(done.values()).values():
         assert cell.given.trials == 8
         assert cell.given.steps == sum(run.steps for runs in cell.tried.values() for run in runs) != 8 * 500
+
+
+def followed(sweep: Sweep, **terms: Any) -> list[Trial]:
+    """All that a run is given after its first jobs, the records of which it makes itself."""
+    agenda = Agenda(sweep, FACTS)
+    waiting = list(agenda.asked({}).trials)
+    sequel = Sequel(Agenda(sweep, FACTS), [], lambda trials: [Bundle.alone(trial) for trial in trials], **terms)
+    given: list[Trial] = []
+    while waiting:
+        new = [job.trials[0] for job in sequel(ended(waiting.pop(0)))]
+        given += new
+        waiting += new
+    return given
+
+
+def test_what_follows_keeps_to_what_a_run_is_about() -> None:
+    sweep = make_sweep(sampler="shared", settings=2)
+    whole = followed(sweep)
+    assert sorted({trial.seed for trial in whole}) == [0, 1]
+    assert {trial.cell.spec.mode.value for trial in followed(sweep, conditions=["mode=freeze"])} == {"freeze"}
+    assert len(followed(sweep, most=3)) == 3
+    assert followed(sweep, most=0) == []
+    told: list[int] = []
+    assert followed(sweep, tell=lambda new, done, unknown: told.append(unknown)) == whole
+    assert told[0] == 2 * 2 * 2
+    assert told[-1] == 0, "how many may still follow is told"
