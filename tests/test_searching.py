@@ -92,7 +92,7 @@ def test_each_cell_had_equal_budgets_and_its_choice_and_the_default_are_repeated
         assert own in cell.tried
         assert cell.repeats.keys() == {cell.chosen, own}
         assert all(run.pruned_step is None and run.fold is None for runs in cell.repeats.values() for run in runs)
-        assert {(run.train_images, run.val_images) for runs in cell.tried.values() for run in runs} == {(12, 12)}
+        assert {(run.train_images, run.val_images) for runs in cell.tried.values() for run in runs} == {(9, 9)}
 
 
 def test_a_trial_of_a_search_is_one_like_any_other(folder: Path, sweep: Path, records: list[RunRecord]) -> None:
