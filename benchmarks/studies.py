@@ -5,7 +5,8 @@
 A study of so many finished trials over two log-uniform settings is filled, opened anew (as a driver does that goes on
 after it was killed) and asked and told twenty times more, as a search does: TPE, each question with a sampler of its
 own. Prints milliseconds for each trial filled in, seconds to open, and median milliseconds to ask and to tell; then how
-many of the trials that sixteen processes ask for and tell at once are in the study afterwards.
+many of the trials that sixteen processes ask for and tell at once are in the study afterwards. A row that would take over
+`--limit` seconds to fill is left out.
 """
 
 import argparse
@@ -48,13 +49,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--storages", nargs="+", choices=list(STORAGES), default=list(STORAGES))
+    parser.add_argument("--limit", type=float, default=120)
     asked = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     print(f"{'':9}{'trials':>7}{'fill ms':>9}{'open s':>8}{'ask ms':>8}{'tell ms':>9}")
     for name in asked.storages:
-        for count in asked.trials:
+        pace = 0.0
+        for count in sorted(asked.trials):
+            if pace * count > asked.limit:
+                print(f"{name:9}{count:7}  left out: over {pace * count:.0f} s to fill")
+                continue
             with TemporaryDirectory() as folder:
                 fill, opened, ask, tell = measure(name, Path(folder), count)
+            pace = fill / 1000
             print(f"{name:9}{count:7}{fill:9.1f}{opened:8.2f}{ask:8.0f}{tell:9.1f}", flush=True)
     for name in asked.storages:
         with TemporaryDirectory() as folder:
