@@ -5,8 +5,8 @@
 A study of so many finished trials over two log-uniform settings is filled, opened anew (as a driver does that goes on
 after it was killed) and asked and told twenty times more, as a search does: TPE, each question with a sampler of its
 own. Prints milliseconds for each trial filled in, seconds to open, and median milliseconds to ask and to tell; then how
-many of the trials that sixteen processes ask for and tell at once are in the study afterwards. A row that would take over
-`--limit` seconds to fill is left out.
+many of the trials that sixteen processes ask for and tell at once are in the study afterwards. A row that would take
+over `--limit` seconds to fill is left out.
 """
 
 import argparse
