@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fttune.trial import Trial, fixed_views
+from fttune.ways import PLAIN
 
 MOST = 64  # trials trained at once
 
@@ -21,9 +22,7 @@ class Bundle:
 
     @classmethod
     def alone(cls, trial: Trial) -> "Bundle":
-        frozen = trial.cell.spec.frozen
-        cached = frozen and fixed_views(trial.hparams.views)
-        return cls(trials=(trial,), depths=(frozen,) if cached else ())
+        return cls(trials=(trial,), depths=trial.depths)
 
 
 def bundle(trials: Sequence[Trial]) -> list[Bundle]:
@@ -43,8 +42,8 @@ def _depths(trials: Iterable[Trial]) -> Mapping[object, tuple[int, ...]]:
     """The numbers of frozen layers, ascending, for each network and set of images."""
     found: dict[object, set[int]] = {}
     for trial in trials:
-        if trial.cell.spec.frozen and fixed_views(trial.hparams.views):
-            found.setdefault(_images(trial), set()).add(trial.cell.spec.frozen)
+        if trial.depths:
+            found.setdefault(_images(trial), set()).update(trial.depths)
     return {key: tuple(sorted(depths)) for key, depths in found.items()}
 
 
@@ -59,7 +58,8 @@ def _likeness(trial: Trial) -> object:
     Folds may differ in their number of images, so those of one fold train together.
     """
     spec = trial.cell.spec
-    if not spec.frozen or spec.tuned or spec.random > 1 or not fixed_views(trial.hparams.views) or trial.bar:
+    plain = trial.cell.way == PLAIN and not trial.bar
+    if not plain or not spec.frozen or spec.tuned or spec.random > 1 or not fixed_views(trial.hparams.views):
         return trial
     alike = replace(trial.hparams, lr=1.0, weight_decay=0.0, momentum=0.0)
     return replace(trial, hparams=alike, seed=0)

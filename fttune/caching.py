@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fttune.bundle import Bundle
-from fttune.cost import CostModel
+from fttune.cost import CostModel, looks
 from fttune.trial import Trial, fixed_views
+from fttune.ways import is_convex
 
 _DISK = 5e8  # bytes a second that a layer's output is written with, sync included (benchmarks/frozen.py)
 
@@ -30,9 +31,9 @@ def choose(model: CostModel, trials: Sequence[Trial], room: float) -> list[Layer
     """
     groups: dict[tuple[str, str, int], list[Trial]] = {}
     for trial in trials:
-        if trial.cell.spec.frozen and fixed_views(trial.hparams.views):
-            groups.setdefault(_key(trial), []).append(trial)
-    weighed = [found for group in groups.values() if (found := _weigh(model, group))]
+        for depth in trial.depths:
+            groups.setdefault((trial.cell.dataset, trial.cell.backbone, depth), []).append(trial)
+    weighed = [found for (_, _, depth), group in groups.items() if (found := _weigh(model, group, depth))]
     chosen = []
     for layer, size, saves in sorted(weighed, key=lambda entry: entry[2] / max(1, entry[1]), reverse=True):
         why = "recomputing is as cheap" if saves <= 0 else "no room in resources.cache_gb" if size > room else ""
@@ -71,34 +72,40 @@ def without(bundles: Iterable[Bundle], layers: Sequence[Layer]) -> list[Bundle]:
     return [
         Bundle(
             trials=bundle.trials,
-            depths=tuple(d for d in bundle.depths if (*_key(bundle.trials[0])[:2], d) not in dropped),
+            depths=tuple(depth for depth in bundle.depths if (*_images(bundle.trials[0]), depth) not in dropped),
         )
         for bundle in bundles
     ]
 
 
-def _weigh(model: CostModel, trials: Sequence[Trial]) -> tuple[tuple[str, str, int], int, float] | None:
+def _weigh(model: CostModel, trials: Sequence[Trial], depth: int) -> tuple[tuple[str, str, int], int, float] | None:
     """A layer, its bytes, and the seconds it saves; None where they are not known."""
     first = trials[0]
     times = model.times.get((first.cell.backbone, first.hparams.image_size))
     images = model.images.get(first.cell.dataset)
     if times is None or images is None:
         return None
-    depth, classes = first.cell.spec.frozen, images.classes
+    classes = images.classes
     seeds = {t.seed: max(o.cell.images_per_class for o in trials if o.seed == t.seed) for t in trials}
     held_out = classes * first.val_per_class + images.test
     held = sum(seeds.values()) * classes * fixed_views(first.hparams.views) + held_out
-    reads = sum(_reads(trial, classes, images.test) for trial in trials)
+    reads = sum(_reads(trial, depth, classes, images.test) for trial in trials)
     size = held * times.bytes[depth - 1]
-    return _key(first), size, (reads - held) * sum(times.forward[:depth]) - size / _DISK
+    return (*_images(first), depth), size, (reads - held) * sum(times.forward[:depth]) - size / _DISK
 
 
-def _reads(trial: Trial, classes: int, test: int) -> int:
-    """Images that a trial passes through its network, in training and in evaluation."""
-    hparams, train = trial.hparams, classes * trial.cell.images_per_class
-    reports = -(-hparams.steps // hparams.report_every)
-    return hparams.steps * min(hparams.batch_size, train) + reports * classes * trial.val_per_class + test + train
+def _reads(trial: Trial, depth: int, classes: int, test: int) -> int:
+    """Images that a trial passes through its network while `depth` layers are frozen, in training and in evaluation."""
+    train, val = classes * trial.cell.images_per_class, classes * trial.val_per_class
+    if is_convex(trial.cell.way):
+        return train * fixed_views(trial.hparams.views) + val + test + train
+    reads = sum(
+        steps * min(trial.hparams.batch_size, train) + reports * val
+        for spec, steps, reports in looks(trial)
+        if spec.frozen == depth
+    )
+    return reads + (test + train if trial.phases[-1].spec.frozen == depth else 0)
 
 
-def _key(trial: Trial) -> tuple[str, str, int]:
-    return trial.cell.dataset, trial.cell.backbone, trial.cell.spec.frozen
+def _images(trial: Trial) -> tuple[str, str]:
+    return trial.cell.dataset, trial.cell.backbone

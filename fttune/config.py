@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from fttune.errors import ConfigError
+from fttune.errors import ConfigError, unknown
 from fttune.layers import LayerSpec
 from fttune.mistakes import checked
 from fttune.part import Count, Name, Part
@@ -14,9 +14,12 @@ from fttune.schedule import Train
 from fttune.secrets import masked
 from fttune.space import Search
 from fttune.tree import override, read_tree
+from fttune.trial import fixed_views
+from fttune.ways import PLAIN, WAYS, find, is_convex
 
 # Keys that say where images come from; one of them, or none.
 PLACES = ("of", "path", "torchvision", "hf", "parquet")
+_SPECS = ("freeze", "tune")  # modes that are a layer spec and nothing more
 
 
 class DatasetEntry(Part):
@@ -74,7 +77,7 @@ class Grid(Part):
     datasets: dict[str, DatasetGrid] = Field(min_length=1)
     backbones: tuple[str, ...] = Field(min_length=1)
     random_top: tuple[Count, ...] = ()  # new layers, counted from the top; with `modes`
-    modes: tuple[Literal["freeze", "tune"], ...] = ("freeze", "tune")
+    modes: tuple[str, ...] = ("freeze", "tune")  # also the ways of `fttune.ways`: lpft, lpft-25, gradual, ...
     specs: tuple[str, ...] = ()  # layer specs written out, such as F(1-3)T(4-7)R(8)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
 
@@ -97,10 +100,39 @@ class Grid(Part):
             raise ValueError("needs random_top (with modes) or specs")
         return self
 
-    def layer_specs(self, depth: int) -> list[LayerSpec]:
-        """The specs this grid asks of a network with `depth` layers; SpecError where one does not fit."""
-        listed = [LayerSpec.parse(text, depth=depth) for text in self.specs]
-        return [*(_top(random, mode, depth) for random in self.random_top for mode in self.modes), *listed]
+    @field_validator("modes")
+    @classmethod
+    def _check_modes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in _SPECS:
+                _check_way(name)
+        return value
+
+    @model_validator(mode="after")
+    def _need_one_new_layer(self) -> Self:
+        for mode in self.modes:
+            if self.random_top and 1 not in self.random_top and is_convex(mode):
+                raise ValueError(f"modes: {mode} solves for the classifier alone, so random_top must hold 1")
+        return self
+
+    @property
+    def remarks(self) -> list[str]:
+        """A line for each mode that is left out where more layers are new than it can do with."""
+        more = ", ".join(str(random) for random in self.random_top if random > 1)
+        return [
+            f"grid.modes: {mode} is left out for random_top {more}" for mode in self.modes if more and is_convex(mode)
+        ]
+
+    def asked(self, depth: int) -> list[tuple[LayerSpec, str]]:
+        """The specs this grid asks of a network with `depth` layers, and the way each is trained.
+
+        What solves for the classifier alone is left out where more layers are new. SpecError where a spec does not fit.
+        """
+        modes = [
+            (random, mode) for random in self.random_top for mode in self.modes if random == 1 or not is_convex(mode)
+        ]
+        listed = [(LayerSpec.parse(text, depth=depth), PLAIN) for text in self.specs]
+        return [*(_top(random, mode, depth) for random, mode in modes), *listed]
 
 
 class Resources(Part):
@@ -150,7 +182,8 @@ class Data(Part):
 class Distance(Part):
     """How far datasets are measured to lie from what the backbones were trained on."""
 
-    metrics: tuple[Literal["cosine", "mmd", "svm", "cnn"], ...] = ("cosine",)  # the table is cut by cosine
+    # The table is cut by cosine. The last two are scores, not distances.
+    metrics: tuple[Literal["cosine", "mmd", "svm", "cnn", "logme", "hscore"], ...] = ("cosine",)
     source: str | None = None  # images to measure from, named as on the command line; None: the means that ship
     images: Count | Literal["all"] = 2000  # of either side at most, balanced over classes, none of a test set
 
@@ -198,15 +231,20 @@ class Sweep(Part):
 
     @model_validator(mode="after")
     def _check_searched(self) -> Self:
-        """Every end of a range and every choice is a setting that could be written under `train`."""
-        for name, value in self.search.space.ends():
-            try:
-                Train.model_validate({**self.train.model_dump(exclude_unset=True), name: value}).hparams()
-            except (ConfigError, ValueError) as error:
-                reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-                reason = reason.removeprefix("train.")
-                shown = "" if "but got" in reason else f", but got {value!r}"
-                raise ValueError(f"search.space.{name}: {reason[0].lower()}{reason[1:]}{shown}") from None
+        self.search.space.check(self.train)
+        return self
+
+    @model_validator(mode="after")
+    def _check_modes_with_settings(self) -> Self:
+        for mode in self.grid.modes:
+            way = WAYS[PLAIN] if mode in _SPECS else find(mode)
+            if way.convex and not fixed_views(self.train.views):
+                raise ValueError(
+                    f"grid.modes: {mode} solves for a classifier of fixed views, but train.views is {self.train.views};"
+                    " take center, flip or {fixed: K}"
+                )
+            if way.bn == self.train.bn and "tune" in self.grid.modes:
+                raise ValueError(f"grid.modes: {mode} is tune where train.bn is {way.bn}; leave one of them out")
         return self
 
 
@@ -221,12 +259,25 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     return _resolve(checked(Sweep, tree, path, "sweep file"), path.parent)
 
 
-def _top(random: int, mode: str, depth: int) -> LayerSpec:
+def _top(random: int, mode: str, depth: int) -> tuple[LayerSpec, str]:
     if random > depth:
         raise ConfigError(f"grid.random_top: {random} new layers do not fit a network of {depth}")
     copied = depth - random
-    frozen = copied if mode == "freeze" else 0
-    return LayerSpec(frozen=frozen, tuned=copied - frozen, random=random)
+    if not copied and mode not in _SPECS:
+        raise ConfigError(f"grid.modes: {mode} needs copied layers, but {random} new ones leave none of {depth}")
+    frozen = copied if (mode if mode in _SPECS else find(mode).copied) == "freeze" else 0
+    return LayerSpec(frozen=frozen, tuned=copied - frozen, random=random), PLAIN if mode in _SPECS else mode
+
+
+def _check_way(mode: str) -> None:
+    """ConfigError for a mode that is neither of `_SPECS` nor a way."""
+    known = [*_SPECS, *(name for name in WAYS if name != PLAIN)]
+    if mode.partition("-")[0] not in known[len(_SPECS) :]:
+        raise ConfigError(f"grid.modes: {unknown('mode', mode, known)}")
+    try:
+        find(mode)
+    except ConfigError as error:
+        raise ConfigError(f"grid.modes: {error}") from None
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -5,18 +5,21 @@ Stage times are measured once for each network, size and machine (`fttune.traini
 
 import heapq
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Self
 
 from fttune.bundle import Bundle
+from fttune.layers import LayerSpec
 from fttune.record import RunRecord
 from fttune.trial import Trial, digest, fixed_views
+from fttune.ways import is_convex
 
 START = 7.0  # seconds until the workers of a local cluster have imported torch (benchmarks/overhead.py)
 SET_UP = 0.1  # seconds of a trial that are neither training nor evaluation nor features
+SOLVED = 5e-5  # seconds for a training view and class that a convex probe takes, at 1,280 features
 FUSED = 0.1  # what one more classifier costs in a bundle, of one alone (benchmarks/frozen.py)
 
 
@@ -71,14 +74,14 @@ class CostModel:
     def seconds(self, trial: Trial) -> float | None:
         """Of a trial alone, the features of its frozen part being there."""
         expected = self._expected(trial)
-        return None if expected is None else expected * self._factor(trial.cell.backbone, trial.cell.spec.mode.value)
+        return None if expected is None else expected * self._factor(trial.cell.backbone, trial.cell.mode)
 
     def features(self, trials: Iterable[Trial]) -> dict[Trial, float]:
         """Seconds of the passes over images that cached trials share; each stands at the first trial that needs it."""
-        cached = [trial for trial in trials if trial.cell.spec.frozen and fixed_views(trial.hparams.views)]
+        cached = [trial for trial in trials if trial.depths]
         deepest: dict[object, int] = {}
         for trial in cached:
-            deepest[_shared(trial)] = max(deepest.get(_shared(trial), 0), trial.cell.spec.frozen)
+            deepest[_shared(trial)] = max(deepest.get(_shared(trial), 0), *trial.depths)
         passed: dict[tuple[object, int], int] = {}  # images per class, by seed
         return {trial: self._pass(trial, deepest[_shared(trial)], passed) for trial in cached}
 
@@ -94,7 +97,7 @@ class CostModel:
         more = max(0, wanted - passed.get(key, 0))
         passed[key] = max(wanted, passed.get(key, 0))
         shown = more * images.classes * fixed_views(trial.hparams.views) + held_out
-        return shown * sum(times.forward[:deepest]) * self._factor(trial.cell.backbone, trial.cell.spec.mode.value)
+        return shown * sum(times.forward[:deepest]) * self._factor(trial.cell.backbone, trial.cell.mode)
 
     def corrected(self, records: Sequence[RunRecord], trials: Sequence[Trial]) -> "CostModel":
         """The same model, held against finished trials."""
@@ -104,7 +107,7 @@ class CostModel:
             record, expected = done.get(trial.id), self._expected(trial)
             if record and expected and record.seconds:
                 ratio = (record.seconds - (record.feature_seconds or 0.0)) / expected
-                for key in _groups(trial.cell.backbone, trial.cell.spec.mode.value):
+                for key in _groups(trial.cell.backbone, trial.cell.mode):
                     ratios.setdefault(key, []).append(ratio)
         factors = {key: median(values) for key, values in ratios.items()}
         return CostModel(times=self.times, images=self.images, factors=factors)
@@ -122,13 +125,26 @@ class CostModel:
         if found is None:
             return None
         times, images = found
-        spec, hparams = trial.cell.spec, trial.hparams
         train, val = (images.classes * count for count in (trial.cell.images_per_class, trial.val_per_class))
-        cached = spec.frozen if fixed_views(hparams.views) else 0
-        step = sum(times.forward[cached : spec.frozen]) + sum(times.training[spec.frozen :])
-        looks = -(-hparams.steps // hparams.report_every) * val + images.test + train
-        training = hparams.steps * (min(hparams.batch_size, train) * step + sum(times.update[spec.frozen :]))
-        return SET_UP + training + looks * sum(times.forward[cached:])
+        if is_convex(trial.cell.way):
+            return SET_UP + SOLVED * train * fixed_views(trial.hparams.views) * images.classes
+        batch, fixed, spent, looked = min(trial.hparams.batch_size, train), fixed_views(trial.hparams.views), 0.0, 0.0
+        for spec, steps, reports in looks(trial):
+            cached = spec.frozen if fixed else 0
+            step = sum(times.forward[cached : spec.frozen]) + sum(times.training[spec.frozen :])
+            looked = sum(times.forward[cached:])
+            spent += steps * (batch * step + sum(times.update[spec.frozen :])) + reports * val * looked
+        return SET_UP + spent + (images.test + train) * looked
+
+
+def looks(trial: Trial) -> Iterator[tuple[LayerSpec, int, int]]:
+    """Of each phase its spec, its steps, and how often val is looked at in it."""
+    hparams, start = trial.hparams, 0
+    for phase in trial.phases:
+        stop = start + phase.steps
+        last = stop == hparams.steps and stop % hparams.report_every != 0
+        yield phase.spec, phase.steps, stop // hparams.report_every - start // hparams.report_every + last
+        start = stop
 
 
 def price(model: CostModel, trials: Sequence[Trial]) -> Callable[[Trial], float] | None:

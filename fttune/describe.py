@@ -15,8 +15,8 @@ from fttune.data import catalog as datasets
 from fttune.data.catalog import locate
 from fttune.data.dataset import Dataset, left_out
 from fttune.data.store import ImageStore
-from fttune.distance.job import DistanceJob
-from fttune.distance.metrics import METRICS
+from fttune.distance.job import OWN, DistanceJob
+from fttune.distance.metrics import METRICS, SCORES
 from fttune.distance.sample import Sample
 from fttune.errors import DataError, FttuneError
 from fttune.files import place
@@ -27,14 +27,18 @@ from fttune.secrets import masked
 from fttune.sweep.ground import decode
 from fttune.terminal import Decoding, Row, say
 from fttune.trial import stored_size
+from fttune.ways import check_fit, is_convex, phases
 
 _DISTANCE_BANDS = ((0.2, "low"), (0.4, "medium"))  # the paper's, section 4
 
 
-def spec_rows(backbone: str, text: str, image_size: int | None, classes: int, scale: float) -> list[Row]:
-    """One row for each layer: what it is, what it gives, and what the spec does with it."""
+def spec_rows(
+    backbone: str, text: str, image_size: int | None, classes: int, scale: float, way: str | None = None
+) -> list[Row]:
+    """One row for each layer: what it is, what it gives, and what the spec does with it, in the way it is trained."""
     row = backbones.find(backbone)
     spec = LayerSpec.parse(text, depth=row.depth)
+    begun = {} if way is None else _begun(spec, way)
     from fttune.backbones.staged import output_shapes, replace_classifier
 
     size = image_size or row.image_size
@@ -51,9 +55,24 @@ def spec_rows(backbone: str, text: str, image_size: int | None, classes: int, sc
             "parameters": sum(p.numel() for p in stage.parameters()),
             "is": spec.kind_of(layer),
             "rate": rates[spec.kind_of(layer)],
+            **({} if way is None else {"learns after": begun.get(layer)}),
         }
         for layer, (name, shape, stage) in enumerate(zip(row.layers, shapes, net, strict=True), start=1)
     ]
+
+
+def _begun(spec: LayerSpec, way: str) -> dict[int, str]:
+    """After which share of the steps each layer begins to learn; a layer that never does has none."""
+    check_fit(way, spec)
+    if is_convex(way):
+        return {spec.depth: "no steps: solved"}
+    begun: dict[int, str] = {}
+    done = 0
+    for phase in phases(way, spec, 100):
+        for layer in range(phase.spec.frozen + 1, spec.depth + 1):
+            begun.setdefault(layer, f"{done} %")
+        done += phase.steps
+    return begun
 
 
 def dataset_rows() -> list[Row]:
@@ -98,7 +117,10 @@ class Measurement:
 
 
 def measured(asked: Measurement, metric: str) -> Row:
-    """The distances of a target, one row for each metric, and what they rest on; `all` leaves out what needs images."""
+    """The distances and scores of a target, one row for each metric, and what they rest on.
+
+    `all` is every one of them, but for those that need the source's images where these are not named.
+    """
     row, size = backbones.find(asked.backbone), asked.image_size or IMAGE_SIZE
     row.check_size("--image-size", size)
     names = list(METRICS) if metric == "all" else [metric]
@@ -106,7 +128,7 @@ def measured(asked: Measurement, metric: str) -> Row:
         METRICS[metric].check_source(images=asked.source is not None)
     runtime = Runtime(store=place("store"), cache=place("features"))
     source = _sample(asked.source, asked, size, runtime) if asked.source else source_mean(asked.backbone, size, "crop")
-    if source is None:
+    if source is None and not {*names} <= {*SCORES}:
         sizes = ", ".join(map(str, available(asked.backbone))) or "none"
         raise DataError(
             f"no source mean of {row.name} is shipped at {size} px (sizes shipped: {sizes}); "
@@ -118,7 +140,7 @@ def measured(asked: Measurement, metric: str) -> Row:
     return {
         "target": sample.dataset,
         "backbone": asked.backbone,
-        "source": source.dataset if isinstance(source, Sample) else source.source,
+        "source": source.dataset if isinstance(source, Sample) else source.source if source else OWN,
         "image size": size,
         "data digest": sample.data_digest,
         "weights digest": sample.weights_digest,
@@ -138,7 +160,8 @@ def _told(row: Row) -> str:
     band = f", {row['band']}" if row["band"] else ""
     chance = f", chance {row['chance']}" if row["chance"] else ""
     numbers = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{band}{chance}"
-    return f"{numbers}; n = {row['images']:,} and {row['source images']:,}, {row['interval']}; {row['note']}"
+    count = f"n = {row['images']:,}" + (f" and {row['source images']:,}" if row["source images"] else "")
+    return f"{numbers}; {count}, {row['interval']}; {row['note']}"
 
 
 def _measured(job: DistanceJob, runtime: Runtime) -> Row:

@@ -43,7 +43,7 @@ class Footprint:
 def kind(trial: Trial, together: int = 1) -> str:
     """Equal for trainings that take the same memory: of network, layers, views, batch, image size and images."""
     cell, hparams = trial.cell, trial.hparams
-    told = [cell.backbone, str(cell.spec), str(hparams.views), hparams.batch_size, hparams.image_size]
+    told = [cell.backbone, cell.label, str(hparams.views), hparams.batch_size, hparams.image_size]
     return digest([*told, cell.dataset, cell.images_per_class, together])[:16]
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from fttune.config import Sweep
 from fttune.errors import ConfigError, unknown
+from fttune.layers import LayerSpec
 from fttune.record import RunRecord
 from fttune.trial import Cell, HParams, Trial, draw_name, fixed_views
+from fttune.ways import is_convex
 
 # A backward pass costs about twice a forward pass.
 _BACKWARD = 2
@@ -66,13 +68,14 @@ class Plan:
 def expand(sweep: Sweep, facts: Facts, settings: Sequence[HParams]) -> list[Trial]:
     """Every trial of a sweep without a search, each once, in the order of the file.
 
-    `settings` is the list of hyper-parameters that every cell is given. Raises ConfigError on duplicate trials and
+    `settings` is the list of hyper-parameters that every cell is given; what takes no steps is given the first alone,
+    since it uses none of them. Raises ConfigError on duplicate trials and
     SpecError where a spec does not fit a backbone.
     """
     return [
         trial_of(cell, hparams, seed, facts)
         for cell in cells(sweep, facts)
-        for hparams in settings
+        for hparams in (settings[:1] if is_convex(cell.way) else settings)
         for seed in sweep.grid.seeds
     ]
 
@@ -81,14 +84,15 @@ def cells(sweep: Sweep, facts: Facts) -> list[Cell]:
     """The questions of a sweep, each once, in the order of the file; ConfigError where one stands twice."""
     found: dict[Cell, None] = {}
     for backbone in sweep.grid.backbones:
-        specs = sweep.grid.layer_specs(facts.backbones[backbone].depth)
+        asked = sweep.grid.asked(facts.backbones[backbone].depth)
         for dataset, entry in sweep.grid.datasets.items():
             for images in entry.images_per_class:
-                for spec in specs:
-                    cell = Cell(dataset=dataset, images_per_class=images, backbone=backbone, spec=spec)
+                for spec, way in asked:
+                    cell = Cell(dataset=dataset, images_per_class=images, backbone=backbone, spec=spec, way=way)
                     if cell in found:
+                        seed = draw_name(sweep.grid.seeds[0])
                         raise ConfigError(
-                            f"grid: the trial {dataset}/{images} {spec} {draw_name(sweep.grid.seeds[0])} stands twice;"
+                            f"grid: the trial {dataset}/{images} {cell.label} {seed} stands twice;"
                             " write each layer spec once, in random_top or in specs"
                         )
                     found[cell] = None
@@ -147,11 +151,15 @@ def cost(trial: Trial) -> float:
 
     Layers are taken as equally costly; it orders trials and scales estimates, it is not seconds.
     """
-    spec, hparams = trial.cell.spec, trial.hparams
-    trained = spec.tuned + spec.random
+    hparams = trial.hparams
+    passes = sum(phase.steps * _passes(phase.spec, hparams) for phase in trial.phases)
+    return hparams.batch_size * hparams.image_size**2 * passes
+
+
+def _passes(spec: LayerSpec, hparams: HParams) -> float:
+    """Passes over the whole network that a step takes."""
     cached = spec.frozen if fixed_views(hparams.views) else 0
-    passes = (spec.depth - cached + _BACKWARD * trained) / spec.depth
-    return hparams.steps * hparams.batch_size * hparams.image_size**2 * passes
+    return (spec.depth - cached + _BACKWARD * (spec.tuned + spec.random)) / spec.depth
 
 
 def only(trials: Sequence[Trial], conditions: Sequence[str]) -> list[Trial]:
@@ -167,7 +175,7 @@ def _axes(trial: Trial) -> dict[str, object]:
         "images_per_class": cell.images_per_class,
         "backbone": cell.backbone,
         "spec": cell.spec,
-        "mode": cell.spec.mode,
+        "mode": cell.mode,
         "random_top": cell.spec.random,
         "seed": trial.seed,
         "lr": trial.hparams.lr,

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any, Literal, Self
 
 from fttune.trial import Trial
+from fttune.ways import PLAIN
 
 Status = Literal["done", "failed"]
 
@@ -34,7 +35,7 @@ class RunRecord:
     images_per_class: int
     backbone: str
     spec: str  # `T(1-7)R(8)`
-    mode: str  # derived from the spec: freeze, tune, mixed, scratch
+    mode: str  # freeze, tune, mixed, scratch, or the way where it is not plain
     depth: int  # layers of the backbone
     random_top: int  # layers initialised anew
     seed: int
@@ -53,6 +54,7 @@ class RunRecord:
     bn: str
     biases: str = "plain"
     dropout: str = "trained"
+    way: str = PLAIN  # how the spec was trained: `fttune.ways`
 
     classes: int | None = None  # of the dataset; chance is 1 / classes
     dropped_classes: int | None = None  # left out as too small for the largest split
@@ -70,7 +72,8 @@ class RunRecord:
     folds: int | None = None  # parts in all
     val_curve: str = ""  # val accuracy at each report, comma-separated
     pruned_step: int | None = None  # where a search ended the training; None: at its end
-    best_step: int | None = None  # the step with the best val accuracy; ties go to the lower val loss
+    best_step: int | None = None  # the step with the best val accuracy; ties go to the lower val loss; None: no steps
+    convex_c: float | None = None  # of a convex probe: the inverse regularisation that val preferred
     seconds: float | None = None  # the whole trial
     data_seconds: float | None = None  # opening the store, cutting the subset
     feature_seconds: float | None = None  # computing or reading the frozen part's output
@@ -94,9 +97,9 @@ class RunRecord:
         return "search" if self.seed < 0 else ""
 
     @property
-    def steps_taken(self) -> int:
-        """Optimiser steps, as far as they were asked for."""
-        return self.pruned_step or self.steps
+    def label(self) -> str:
+        """As `Cell.label`: the spec, and the way where it is not plain."""
+        return self.spec if self.way == PLAIN else f"{self.spec} {self.way}"
 
     @classmethod
     def of(cls, trial: Trial, *, status: Status, **measured: Any) -> Self:
@@ -111,7 +114,8 @@ class RunRecord:
             images_per_class=cell.images_per_class,
             backbone=cell.backbone,
             spec=str(cell.spec),
-            mode=cell.spec.mode.value,
+            mode=cell.mode,
+            way=cell.way,
             depth=cell.spec.depth,
             random_top=cell.spec.random,
             seed=trial.seed,
@@ -131,8 +135,8 @@ class DistanceRecord:
 
     dataset: str
     backbone: str
-    source: str  # whose images the target is held against
-    metric: str  # cosine, mmd, svm, cnn
+    source: str  # whose images the target is held against; `own labels` of a score
+    metric: str  # cosine, mmd, svm, cnn; logme, hscore, which are scores: larger is more transferable
     image_size: int  # pixels, that the backbone is shown; the distance depends on it
     resize: str
     value: float

@@ -251,7 +251,7 @@ def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, 
 
 def _wanted(ground: Ground) -> list[Wanted]:
     return [
-        (cell.dataset, cell.images_per_class, cell.backbone, str(cell.spec), seed)
+        (cell.dataset, cell.images_per_class, cell.backbone, cell.label, seed)
         for cell in cells(ground.sweep, ground.facts)
         for seed in ground.sweep.grid.seeds
     ]

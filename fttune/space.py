@@ -4,9 +4,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from fttune.errors import ConfigError
 from fttune.part import Count, Part
+from fttune.schedule import Train
 
 WHOLE = ("steps", "batch_size")
 # Of layers that are copied and trained: without such layers no value of them means anything.
@@ -85,6 +87,17 @@ class Space(Part):
         for name, domain in self.domains.items():
             values = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
             yield from ((name, whole(name, value)) for value in values)
+
+    def check(self, train: Train) -> None:
+        """ValueError where an end of a range or a choice could not be written under `train`."""
+        for name, value in self.ends():
+            try:
+                Train.model_validate({**train.model_dump(exclude_unset=True), name: value}).hparams()
+            except (ConfigError, ValueError) as error:
+                reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+                reason = reason.removeprefix("train.")
+                shown = "" if "but got" in reason else f", but got {value!r}"
+                raise ValueError(f"search.space.{name}: {reason[0].lower()}{reason[1:]}{shown}") from None
 
 
 class Search(Part):

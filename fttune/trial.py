@@ -8,6 +8,7 @@ from typing import Literal
 
 from fttune.errors import ConfigError, unknown
 from fttune.layers import LayerSpec
+from fttune.ways import PLAIN, Phase, check_fit, phases
 
 Views = str  # center, flip, crop, or fixed-K such as fixed-8
 Resize = Literal["crop", "warp"]
@@ -34,6 +35,20 @@ class Cell:
     images_per_class: int  # training images of each class
     backbone: str
     spec: LayerSpec
+    way: str = PLAIN  # how the spec is trained: a name of `fttune.ways`
+
+    def __post_init__(self) -> None:
+        check_fit(self.way, self.spec)
+
+    @property
+    def mode(self) -> str:
+        """What a grid calls it: the way, or what the spec says where that is plain."""
+        return self.spec.mode.value if self.way == PLAIN else self.way
+
+    @property
+    def label(self) -> str:
+        """The spec, and the way where it is not plain: `T(1-7)R(8) lpft`."""
+        return str(self.spec) if self.way == PLAIN else f"{self.spec} {self.way}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,12 +110,25 @@ class Trial:
         for name in ("fold", "bar"):
             if not told[name]:
                 del told[name]
+        if self.cell.way == PLAIN:
+            del told["cell"]["way"]
         return digest({"science": SCIENCE, **told})[:16]
 
     @property
     def name(self) -> str:
         """What a person reads in a list of runs, such as `cub200/20 T(1-7)R(8) s0`."""
-        return f"{self.cell.dataset}/{self.cell.images_per_class} {self.cell.spec} {draw_name(self.seed, self.fold)}"
+        return f"{self.cell.dataset}/{self.cell.images_per_class} {self.cell.label} {draw_name(self.seed, self.fold)}"
+
+    @cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        """Which layers are trained in which steps."""
+        return phases(self.cell.way, self.cell.spec, self.hparams.steps)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """How many layers are frozen in any phase, ascending; empty where the views are drawn anew at each step."""
+        frozen = {phase.spec.frozen for phase in self.phases} - {0}
+        return tuple(sorted(frozen)) if fixed_views(self.hparams.views) else ()
 
     def seed_for(self, purpose: Purpose) -> int:
         """The seed of one random stream, below 2**63.

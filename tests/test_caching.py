@@ -55,3 +55,15 @@ def test_what_is_not_known_is_kept() -> None:
 
 def test_crops_and_tuned_networks_have_nothing_to_keep() -> None:
     assert choose(MODEL, [make_trial(), make_trial("F(1)R(2-4)", hparams=replace(LONG, views="crop"))], 1e9) == []
+
+
+def test_a_phase_keeps_the_layers_that_it_freezes() -> None:
+    long = replace(LONG, steps=4000)
+    layers = choose(MODEL, [make_trial(way="gradual", hparams=long)], 1e9)
+    assert sorted(layer.depth for layer in layers) == [1, 2, 3]
+    (head,) = choose(MODEL, [make_trial(way="lpft", hparams=long)], 1e9)
+    (whole,) = choose(MODEL, [make_trial("F(1-3)R(4)", hparams=long)], 1e9)
+    assert head.depth == whole.depth == 3
+    assert 0.45 * whole.saves < head.saves < 0.55 * whole.saves, "half of the steps are on frozen layers"
+    (probe,) = choose(MODEL, [make_trial("F(1-3)R(4)", way="probe", hparams=long)], 1e9)
+    assert probe.saves < 0.01 * whole.saves, "it reads each image once or twice"

@@ -46,6 +46,16 @@ def test_the_difference_is_taken_within_pairs_and_has_none_of_the_noise_that_the
     assert frozen.difference is None
 
 
+def test_the_interval_of_an_accuracy_has_the_ends_of_a_fraction_and_that_of_a_difference_has_not() -> None:
+    better = make_run("tune", 0.99, dataset="a")
+    good = [better, make_run("tune", 0.95, dataset="b"), *(make_run("freeze", 0.95, dataset=name) for name in "ab")]
+    _, tuned = levels(good, "mode")
+    assert tuned.low is not None
+    assert tuned.difference_high is not None
+    assert 0 < tuned.low < tuned.mean < 1 == tuned.high
+    assert tuned.mean + tuned.difference_high > 1
+
+
 def test_groups_are_equal_in_what_is_held() -> None:
     found = levels(RUNS, "mode", "dataset", "images_per_class", "spec")
     assert [(*level.held.values(), level.level, level.runs) for level in found] == [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fttune.backbones import catalog
 from fttune.bundle import Bundle, bundle
-from fttune.cost import CostModel, Images, StageTimes, jobs, longest_first, makespan, price
+from fttune.cost import CostModel, Images, StageTimes, jobs, longest_first, looks, makespan, price
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
 from fttune.training.probe import measure_once, stage_times
@@ -144,3 +144,26 @@ def test_every_stage_is_measured_and_once(tmp_path: Path) -> None:
     measure_once(net, "tiny", 32, torch.device("cpu"), runtime)
     assert file.read_text() == first
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_a_way_in_phases_costs_what_its_phases_do() -> None:
+    trial = make_trial(way="lpft")  # 10 steps and 2 reports each; the best is tested as the last phase would be
+    head, all_layers = 10 * (8 * 3e-4 + 1e-4) + 2 * 20 * 1e-4, 10 * (8 * 18.3e-3 + 4e-4) + 2 * 20 * 6.1e-3
+    assert seconds(trial) == pytest.approx(0.1 + head + all_layers + (50 + 50) * 6.1e-3)
+    assert seconds(make_trial("F(1-3)R(4)")) < seconds(trial) < seconds(make_trial())
+    assert MODEL.features([trial]) == {trial: pytest.approx((50 + 20 + 50) * 6e-3)}
+
+
+@pytest.mark.parametrize(("steps", "report_every"), [(20, 5), (7, 3), (10, 10), (3, 100)])
+def test_val_is_looked_at_as_often_in_phases_as_at_once(steps: int, report_every: int) -> None:
+    hparams = replace(HPARAMS, steps=steps, report_every=report_every)
+    for way in ("plain", "lpft", "gradual"):
+        told = list(looks(make_trial(hparams=hparams, way=way)))
+        assert sum(reports for _, _, reports in told) == -(-steps // report_every)
+        assert sum(taken for _, taken, _ in told) == steps
+
+
+def test_a_probe_costs_by_its_images_and_classes_and_not_by_steps() -> None:
+    few, many = (make_trial("F(1-3)R(4)", way="probe", images_per_class=n) for n in (5, 50))
+    assert seconds(few) < seconds(many)
+    assert seconds(few) == seconds(replace(few, hparams=replace(HPARAMS, steps=9999)))

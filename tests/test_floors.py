@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "fttune"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each room and the rooms it may import; F0 is open to all.
-GROUND = {"errors", "text", "layers", "trial", "record", "runtime", "files", "tree", "plan"} | {
+GROUND = {"errors", "text", "layers", "ways", "trial", "record", "runtime", "files", "tree", "plan"} | {
     "condition",
     "mistakes",
     "part",
@@ -54,8 +54,9 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "text": set(),
     "layers": {"errors"},
-    "trial": {"errors", "layers"},
-    "record": {"trial"},
+    "ways": {"errors", "layers"},
+    "trial": {"errors", "layers", "ways"},
+    "record": {"trial", "ways"},
     "runtime": set(),
     "files": {"errors"},
     "condition": {"errors"},
@@ -65,16 +66,16 @@ ROOMS: dict[str, set[str]] = {
     "interrupt": set(),
     "secrets": set(),
     "schedule": {"trial", "part"},
-    "space": {"part"},
-    "config": {"errors", "layers", "tree", "mistakes", "part", "schedule", "secrets", "space"},
+    "space": {"errors", "part", "schedule"},
+    "config": {"errors", "layers", "ways", "tree", "trial", "mistakes", "part", "schedule", "secrets", "space"},
     "recipe": {"trial", "tree", "mistakes", "part", "schedule", "config"},
-    "plan": {"errors", "layers", "trial", "record", "config"},
+    "plan": {"errors", "layers", "ways", "trial", "record", "config"},
     "data": VALUES,
     "backbones": VALUES,
-    "bundle": {"trial"},
-    "cost": {"bundle", "record", "trial"},
+    "bundle": {"trial", "ways"},
+    "cost": {"bundle", "layers", "record", "trial", "ways"},
     "footprint": {"trial"},
-    "caching": {"bundle", "cost", "trial"},
+    "caching": {"bundle", "cost", "trial", "ways"},
     "feature_cache": VALUES,
     "features": VALUES | {"data", "backbones"},
     "training": VALUES | {"bundle", "cost", "footprint", "data", "backbones", "feature_cache", "features"},
@@ -103,7 +104,7 @@ DOORS = {
     "optuna": {"fttune/sweep/search.py", "fttune/sweep/study.py"},
     "safetensors": {"fttune/backbones/tensors.py"},
     "datasets": {"fttune/data/huggingface.py"},  # an extra
-    "sklearn": {"fttune/distance/linear_svm.py"},
+    "sklearn": {"fttune/distance/linear_svm.py", "fttune/distance/scores.py", "fttune/training/convex.py"},
     "timm": {"fttune/backbones/chain.py"},  # an extra
 }
 # What a bare machine does without: each is imported when the one thing that needs it is asked for.
@@ -113,6 +114,8 @@ BARE_DOORS = {
     "fttune/data/huggingface.py": {"datasets"},
     "fttune/data/imagenet.py": {"scipy"},  # the devkit's class table is a MATLAB file
     "fttune/distance/linear_svm.py": {"sklearn"},
+    "fttune/distance/scores.py": {"sklearn"},
+    "fttune/training/convex.py": {"sklearn"},
 }
 
 
@@ -172,7 +175,7 @@ def test_tables_regenerate_without_torch_or_ray(path: Path) -> None:
         ("fttune.cli", ("torch", "ray", "mlflow", "optuna", "matplotlib", "pandas")),
         ("fttune.sweep.tune", ("torch", "mlflow")),
         ("fttune.sweep.ground", ("torch", "ray", "mlflow", "optuna")),
-        ("fttune.analysis.report", ("torch", "ray", "mlflow")),
+        ("fttune.analysis.report", ("torch", "ray", "mlflow", "sklearn", "scipy.stats")),
         ("fttune.tracking.table", ("torch", "ray", "mlflow")),
         ("fttune.training.run", ("ray", "mlflow", "pydantic", "typer")),
         ("fttune.training.pretrain", ("ray", "mlflow", "pydantic", "typer")),

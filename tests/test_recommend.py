@@ -126,3 +126,27 @@ def test_the_table_fits_a_terminal_and_every_box_states_its_n() -> None:
     assert len({len(line) for line in lines}) == 1
     counts = [[field.strip() for field in line.split("|")[2:5]] for line in lines[4::3]]
     assert counts == [["n=12/1"] * 3, ["n=24/2, 1 flagged", "n=24/2", "n=24/2"], ["n=0/0"] * 3]
+
+
+def test_a_verdict_flips_once_as_the_true_ratio_moves_through_1() -> None:
+    """Six datasets whose own ratios spread by a tenth about the true one."""
+    spread = (0.88, 0.95, 0.99, 1.02, 1.06, 1.12)
+    distances = [make_distance(f"d{number}", 0.1 + 0.01 * number) for number in range(6)]
+    words = []
+    for truth in (0.75, 0.85, 0.95, 1.0, 1.05, 1.2, 1.35):
+        runs = [
+            run
+            for number, own in enumerate(spread)
+            for run in make_pairs_of_runs(f"d{number}", 5, truth * own, seeds=2)
+        ]
+        words.append(table_of(runs, distances).box("L", "L").verdict)
+    assert words == [Verdict.FREEZE] * 2 + [Verdict.BOTH] * 3 + [Verdict.TUNE] * 2
+
+
+def test_two_datasets_decide_only_where_they_agree_almost_exactly() -> None:
+    distances = [make_distance("a", 0.1), make_distance("b", 0.11)]
+    unlike = [*make_pairs_of_runs("a", 5, 1.10, seeds=1), *make_pairs_of_runs("b", 5, 1.25, seeds=1)]
+    pairs = [make_pairs_of_runs(name, 5, ratio, seeds=1, noise=0) for name, ratio in (("a", 1.17), ("b", 1.18))]
+    alike = [run for pair in pairs for run in pair]
+    assert table_of(unlike, distances).box("L", "L").verdict is Verdict.BOTH
+    assert table_of(alike, distances).box("L", "L").verdict is Verdict.TUNE

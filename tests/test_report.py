@@ -9,6 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from constructed import make_distance, make_pairs_of_runs, make_run
 from fttune.analysis.figures import FIGURES
 from fttune.analysis.report import Report, analyse, notes, summary, write_report
@@ -17,6 +19,7 @@ from fttune.tracking.table import read_parquet
 
 FILES = {f"fig{n}.{form}" for n in (1, 2, 3) for form in ("png", "svg", "json")}
 FILES |= {f"table{n}.{form}" for n in (1, 2, 3) for form in ("md", "json")}
+FILES |= {f"{table}.{form}" for table in ("regret", "trend", "modes", "scores") for form in ("md", "json")}
 FILES |= {"table.md", "table.json", "runs.parquet", "distances.parquet", "report.html"}
 
 
@@ -202,11 +205,69 @@ def test_pairs_without_a_distance_are_kept_with_their_runs() -> None:
 
 
 def test_two_datasets_are_said_to_be_few_and_one_interval_is_no_agreement() -> None:
-    runs = [run for name in "ab" for run in make_pairs_of_runs(name, 5, 0.8)]
+    runs = [run for name in "ab" for run in make_pairs_of_runs(name, 5, 0.5)]
     told = notes(make_report(runs, [make_distance("a", 0.1), make_distance("b", 0.11)]))
-    assert "Intervals over two or three datasets are too narrow" in told
+    assert "Two datasets leave one degree of freedom: their interval is wide until a third is there." in told
     assert "As in the paper's Table 3 wherever there is an interval (1 of 9 boxes)." in told
     assert "Table 3" not in notes(make_report(grid(), DISTANCES))
+
+
+def test_tests_by_dataset_are_told_with_how_many_were_made(tmp_path: Path) -> None:
+    names = "abcdef"
+    runs = [run for name in names for images in (5, 25) for run in make_pairs_of_runs(name, images, 1.3)]
+    report = make_report(runs, [make_distance(name, 0.1 + 0.001 * number) for number, name in enumerate(names)])
+    told = "Flipping whole datasets, 0 of 2 boxes tested differ from 1 with p <= 0.05 (Holm). Each p is in table3.md."
+    assert told in notes(report)
+    write_report(report, tmp_path)
+    boxes = json.loads((tmp_path / "table.json").read_text())["boxes"]
+    assert [box["verdict"] for box in boxes[:2]] == ["Tune", "Tune"]  # the verdict rests on the interval
+    # Six datasets that all lie above 1, in 18 pairs each: 2 of 64 ways to flip them, and two boxes were tested.
+    assert [(box["tests"]["flip_p"], box["flip_holm"]) for box in boxes[:2]] == [(2 / 64, 4 / 64)] * 2
+    assert [box["tests"] for box in boxes[2:]] == [None] * 7
+    rows = json.loads((tmp_path / "table3.json").read_text())["rows"]
+    assert [row["flip p, Holm"] for row in rows[:3]] == [4 / 64, 4 / 64, None]
+
+
+def test_what_is_left_out_near_chance_on_one_side_alone_is_told() -> None:
+    runs = [
+        *make_pairs_of_runs("a", 5, 0.2, seeds=1),  # tuned 0.12 of chance 0.1
+        *(make_run(mode, 0.5 if mode == "tune" else 0.15, dataset="b") for mode in ("tune", "freeze")),
+    ]
+    told = notes(make_report(runs, DISTANCES))
+    assert "Near chance the ratios tilt to Freeze: 1 pairs count with the tuned side there, 1 are left out" in told
+    assert "tilt" not in notes(make_report(grid(), DISTANCES))
+
+
+def test_the_smooth_model_stands_beside_each_box_that_has_pairs(tmp_path: Path) -> None:
+    places = {"a": 0.1, "b": 0.3, "c": 0.5, "d": 0.55}
+    runs = [
+        run
+        for name, distance in places.items()
+        for images in (5, 25)
+        for run in make_pairs_of_runs(name, images, 1 + distance, noise=0)
+    ]
+    write_report(make_report(runs, [make_distance(name, distance) for name, distance in places.items()]), tmp_path)
+    found = json.loads((tmp_path / "trend.json").read_text())
+    assert found == json.loads((tmp_path / "table.json").read_text())["trend"]
+    boxes = [(row["distance"], row["images"], row["at images"]) for row in found["rows"]]
+    assert boxes == [(band, size, pytest.approx(n)) for band in "LMH" for size, n in (("L", 5), ("M", 25))]
+    for row in found["rows"]:
+        assert row["smooth"] == pytest.approx(row["table"], rel=0.02) == pytest.approx(1 + row["at distance"], rel=0.02)
+        assert row["new low"] < row["low"] < row["smooth"] < row["high"] < row["new high"]
+        assert row["outside"] is None
+    assert found["slopes"]["distance"]["value"] == pytest.approx(0.78, abs=0.05)
+    assert found["slopes"]["log images per class"]["value"] == pytest.approx(0, abs=1e-9)
+    assert "24 pairs of 4 datasets" in found["notes"][0]
+
+
+def test_the_regret_stands_at_the_top(tmp_path: Path) -> None:
+    report = make_report(grid(), DISTANCES)
+    assert summary(report).startswith("Regret, points of test accuracy lost on a dataset left out (n = 2 datasets")
+    write_report(report, tmp_path)
+    page, words = (tmp_path / "report.html").read_text(), (tmp_path / "table.md").read_text().splitlines()
+    assert page.index("What the advice is worth") < page.index("<h2>Recommendation</h2>")
+    assert words[2].startswith("Regret, points of test accuracy lost")
+    assert json.loads((tmp_path / "regret.json").read_text())["rows"][0]["policy"] == "table"
 
 
 def test_a_word_other_than_the_papers_is_told_with_the_papers() -> None:

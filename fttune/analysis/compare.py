@@ -26,6 +26,7 @@ from fttune.analysis.select import (
 from fttune.errors import ConfigError, unknown
 from fttune.record import RunRecord
 from fttune.trial import SEARCHED
+from fttune.ways import is_convex
 
 # What a comparison may be of; each with the fields that differ where it differs.
 AXES: Mapping[str, tuple[str, ...]] = {
@@ -33,7 +34,7 @@ AXES: Mapping[str, tuple[str, ...]] = {
     "images_per_class": ("train_images",),
     "backbone": ("spec", "depth", "weights_digest"),
     "spec": ("mode", "random_top"),
-    "mode": ("spec",),
+    "mode": ("spec", "way"),
     "random_top": ("spec",),
     "seed": (),
     **dict.fromkeys(SEARCHED, ()),
@@ -42,11 +43,12 @@ AXES: Mapping[str, tuple[str, ...]] = {
     "image_size": (),
 }
 _EQUAL = (
-    *AXES, "depth", "lr_drop_steps", "report_every", "data_digest", "weights_digest", "classes", "train_images",
+    *AXES, "way", "depth", "lr_drop_steps", "report_every", "data_digest", "weights_digest", "classes", "train_images",
     "val_images", "test_images", "fold", "folds",
 )  # fmt: skip
 _OWN = ("lr_drop_steps", "report_every")  # of a setting, beside SEARCHED
-_ORDER = ("scratch", "freeze", "mixed", "tune")  # of modes; the first that is there is what others are held against
+# Of modes; the first that is there is what others are held against. The ways follow by name.
+_ORDER = ("scratch", "freeze", "mixed", "tune")
 
 Value = str | int | float
 
@@ -96,7 +98,7 @@ def compare(
     defaults: Collection[Setting] = (),
     unequal: bool = False,
 ) -> Comparison:
-    """Mean of a metric at each level of `by`, with a percentile interval over datasets, then seeds.
+    """Mean of a metric at each level of `by`, with a bootstrap interval over datasets and their seeds.
 
     Of a cell where several settings were tried the one that val prefers counts (`select`), unless they are what is
     compared; runs pair only with as many settings, trials and steps of search unless `unequal`. Where there was a
@@ -122,11 +124,13 @@ def compare(
         levels += here
     failed = sum(record.status != "done" for record in records)
     unfinished = 0 if by in SEARCHED else _unfinished(records)
-    budgets = {run.budget for run in runs if run.setting == "chosen"}
+    budgets = {run.budget for run in runs if run.setting == "chosen" and not is_convex(run.record.way)}
+    solved = sorted({run.record.mode for run in runs if is_convex(run.record.way)}) if by == "mode" else []
     notes = {
         f"cells whose search has not come to repeated runs at its choice, left out: {unfinished}": unfinished,
         "searches of unequal budgets, whose runs are not paired unless --unequal says so": len(budgets) > 1
         and not unequal,
+        f"no steps, but solved to the end, its regularisation chosen on val: {', '.join(solved)}": len(solved),
         f"failed runs, left out: {failed}": failed,
         f"runs without a partner that is equal in all but {by}, in the means and in no difference: {lone}": lone,
     }
@@ -150,7 +154,14 @@ def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting]
         return [_Run(record=r, budget=tuple(getattr(r, name) for name in SEARCHED if name != by)) for r in tried]
     by_id = {record.trial_id: record for record in done}
     found = [_run(by_id[one.trial_id], one, "chosen") for one in select(done)]
-    return [*found, *(_run(by_id[one.trial_id], one, "default") for one in select_default(done, defaults))]
+    if not cells:
+        return found
+    # What is solved for has no settings to search, so it stands beside both.
+    solved = [run for run in found if is_convex(run.record.way)]
+    own = [_run(by_id[one.trial_id], one, "default") for one in select_default(done, defaults)]
+    both = [replace(run, setting=setting) for setting in (["chosen", *["default"] * bool(own)]) for run in solved]
+    found = [run for run in found if not is_convex(run.record.way)]
+    return [*found, *own, *both]
 
 
 def _run(record: RunRecord, result: Result, setting: str) -> _Run:
@@ -181,13 +192,13 @@ def _levels(held: Mapping[str, Value], runs: Sequence[_Run], by: str, metric: st
         if run.setting == "chosen":  # what is given by the file needs no search
             spent[level][cell_of(run.record)] = run.given
     first, *_ = order = sorted(found, key=_rank)
+    # What takes no steps was given settings of another kind, so it is held against a partner whatever that was given.
+    partners = found[first] | {(None, *key[1:]): record for key, record in found[first].items()}
+    taken = {name: sum(spent[name].values(), NOTHING) for name in order}
     return [
-        _level(
-            held, name, found[name], found[first] if name != first else {}, metric, confidence,
-            sum(spent[name].values(), Given()),
-        )
+        _level(held, name, found[name], partners if name != first else {}, metric, confidence, taken[name])
         for name in order
-    ]  # fmt: skip
+    ]
 
 
 def _level(
@@ -202,6 +213,8 @@ def _level(
     keys = sorted(runs.keys() & first.keys(), key=repr)
     records = list(runs.values())
     low, high = _interval(records, lambda record: getattr(record, metric), confidence)
+    if metric.endswith("accuracy") and low is not None and high is not None:
+        low, high = max(low, 0.0), min(high, 1.0)  # Student's t knows no ends, a fraction has two
     differences = {runs[key].trial_id: getattr(runs[key], metric) - getattr(first[key], metric) for key in keys}
     paired = [runs[key] for key in keys]
     below, above = _interval(paired, lambda record: differences[record.trial_id], confidence)
@@ -233,7 +246,10 @@ def _key(run: _Run, by: str) -> tuple[object, ...]:
     """Equal for runs that may be held against each other."""
     searches = bool(run.setting) or (by in SEARCHED and run.record.role == "search")
     free = {by, *AXES[by], *(SEARCHED if searches else FREE), *(_OWN if searches else ())}
-    return (run.budget, *(getattr(run.record, name) for name in _EQUAL if name not in free))
+    return (
+        None if is_convex(run.record.way) else run.budget,
+        *(getattr(run.record, name) for name in _EQUAL if name not in free),
+    )
 
 
 def _rank(value: Value) -> tuple[int, Value]:

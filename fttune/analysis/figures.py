@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX"
 _LINES = {"tune": "-", "freeze": "--", "mixed": ":", "scratch": "-."}
+_OTHER = (0, (3, 1, 1, 1, 1, 1))  # of the ways, which their label tells apart
 _IMAGES = "training images per class"
 _LETTER, _LINE = 0.04, 0.09  # of a tick label, as a fraction of the axis it stands on
 
@@ -202,7 +203,9 @@ def _draw_curves(axis: "Axes", name: str, curves: Sequence[Curve], colours: Sequ
     axis.set_ylabel("test accuracy")
     for curve in curves:
         colour, marker = _COLOURS[colours.index(curve.new) % 7], "o" if curve.mode == "tune" else "s"
-        axis.plot(*curve.means(), color=colour, linestyle=_LINES[curve.mode], label=f"{curve.mode}, {curve.new}")
+        axis.plot(
+            *curve.means(), color=colour, linestyle=_LINES.get(curve.mode, _OTHER), label=f"{curve.mode}, {curve.new}"
+        )
         axis.plot(curve.x, curve.y, color=colour, linestyle="none", marker=marker, markersize=4, alpha=0.6)
     if curves:
         axis.axhline(curves[0].chance, color="0.5", linestyle=":")

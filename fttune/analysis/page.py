@@ -29,14 +29,16 @@ _BANDS = ("L", "M", "H")
 
 
 def render_page(document: Mapping[str, Any], figures: Mapping[str, tuple[str, str]], sheets: Sequence[Sheet]) -> str:
-    """A page from a report's document, for each figure its caption and its SVG, and the tables."""
+    """A page from a report's document, for each figure its caption and its SVG, and the tables, the regret first."""
     name = escape(document["name"])
+    worth, *beside = sheets
     body = [
         f"<h1>Freeze or tune: {name}</h1>",
+        worth.html(),
         _recommendations(document),
         *(f"<p>{escape(line)}</p>" for line in document["notes"]),
         *(_figure(caption, svg) for caption, svg in figures.values()),
-        *(sheet.html() for sheet in sheets),
+        *(sheet.html() for sheet in beside),
         "<h2>The pairs behind each box</h2>",
         *(_pairs(_title(box), box["pairs"]) for box in document["boxes"] if box["pairs"]),
         _pairs("Distance not measured, so in no box", document["unplaced_pairs"]),

@@ -29,6 +29,7 @@ class Pair:
     distance: float | None  # of the dataset to the backbone's source; None: not measured
     numerator_given: Given = NOTHING  # what its search was given
     denominator_given: Given = NOTHING
+    remark: str = ""  # what should be known of a ratio that is averaged in
 
     @property
     def ratio(self) -> float:
@@ -149,6 +150,7 @@ def _make(above: Result, below: Result, label: str, distances: Distances) -> Pai
         distance=distances.get(above.place),
         numerator_given=above.given,
         denominator_given=below.given,
+        remark=_remark(above, below),
     )
 
 
@@ -169,6 +171,13 @@ def _flag(above: Result, below: Result) -> str:
     if below.test <= NEAR_CHANCE * below.chance:
         return f"denominator {below.test:.3f} is within {NEAR_CHANCE:g} times chance ({below.chance:.3f})"
     return "" if above.test > 0 else "numerator is 0, so its logarithm is not finite"
+
+
+def _remark(above: Result, below: Result) -> str:
+    """A numerator at chance is a finding (its side failed where the other did not), so it counts, and is told."""
+    if _flag(above, below) or above.test > NEAR_CHANCE * above.chance:
+        return ""
+    return f"numerator {above.test:.3f} is within {NEAR_CHANCE:g} times chance ({above.chance:.3f}), and counts"
 
 
 def _name(result: Result) -> str:

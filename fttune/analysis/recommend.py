@@ -2,11 +2,12 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from fttune.analysis.bootstrap import mean_ratio
 from fttune.analysis.ratios import Pair
+from fttune.analysis.significance import Significance, holm, significance
 from fttune.errors import ConfigError
 from fttune.record import DistanceRecord
 
@@ -36,6 +37,9 @@ class Box:
     high: float | None
     pairs: tuple[Pair, ...]  # counted and flagged
     datasets: tuple[str, ...]  # of the counted pairs
+    significance: Significance | None = None  # tests by dataset; None: fewer than two datasets
+    sign_holm: float | None = None  # p-values adjusted for all boxes of the table that were tested
+    flip_holm: float | None = None
 
     @property
     def counted(self) -> int:
@@ -61,6 +65,11 @@ class Table:
     confidence: float
     unplaced: tuple[str, ...]  # datasets whose distance is not known
     straddling: tuple[str, ...]  # datasets whose distance interval reaches over an edge
+
+    @property
+    def tested(self) -> int:
+        """Boxes with a significance test: what its p-values are adjusted for."""
+        return sum(box.significance is not None for box in self.boxes)
 
     def box(self, distance_band: str, image_band: str) -> Box:
         return self.boxes[3 * BANDS.index(distance_band) + BANDS.index(image_band)]
@@ -91,7 +100,7 @@ def recommend(
             key = (band(pair.distance, distance_edges), band(pair.images_per_class, image_edges))
             placed.setdefault(key, []).append(pair)
     return Table(
-        boxes=tuple(_judge(d, i, placed.get((d, i), []), confidence) for d in BANDS for i in BANDS),
+        boxes=_adjusted([_judge(d, i, placed.get((d, i), []), confidence) for d in BANDS for i in BANDS]),
         image_edges=image_edges,
         distance_edges=distance_edges,
         confidence=confidence,
@@ -110,10 +119,10 @@ def recommend(
 
 def _judge(distance_band: str, image_band: str, pairs: Sequence[Pair], confidence: float) -> Box:
     counted = [pair for pair in pairs if not pair.flagged]
+    logs, datasets = [pair.log_ratio for pair in counted], [pair.dataset for pair in counted]
     ratio = low = high = None
     if counted:
-        logs = [pair.log_ratio for pair in counted]
-        mean = mean_ratio(logs, [p.dataset for p in counted], [p.seed for p in counted], confidence=confidence)
+        mean = mean_ratio(logs, datasets, [pair.seed for pair in counted], confidence=confidence)
         ratio, low, high = mean.ratio, mean.low, mean.high
     return Box(
         distance_band=distance_band,
@@ -123,7 +132,17 @@ def _judge(distance_band: str, image_band: str, pairs: Sequence[Pair], confidenc
         low=low,
         high=high,
         pairs=tuple(pairs),
-        datasets=tuple(sorted({pair.dataset for pair in counted})),
+        datasets=tuple(sorted(set(datasets))),
+        significance=significance(logs, datasets),
+    )
+
+
+def _adjusted(boxes: Sequence[Box]) -> tuple[Box, ...]:
+    """The boxes with Holm's p-values over all that were tested."""
+    tests = [box.significance for box in boxes if box.significance]
+    signs, flips = iter(holm([test.sign_p for test in tests])), iter(holm([test.flip_p for test in tests]))
+    return tuple(
+        replace(box, sign_holm=next(signs), flip_holm=next(flips)) if box.significance else box for box in boxes
     )
 
 
@@ -151,10 +170,14 @@ def markdown(table: Table) -> str:
 
 def cell(box: Box) -> tuple[str, str, str]:
     """`Tune*`, `1.120 [1.031, 1.254]`, `n=6/3, 2 flagged`: `*` where thin, n = counted pairs / datasets."""
-    interval = "" if box.low is None or box.high is None else f" [{box.low:.3f}, {box.high:.3f}]"
+    interval = "" if box.low is None or box.high is None else f" [{_short(box.low)}, {_short(box.high)}]"
     ratio = "" if box.ratio is None else f"{box.ratio:.3f}{interval}"
     flagged = f", {box.flagged} flagged" if box.flagged else ""
     return f"{box.verdict}{'*' if box.thin else ''}", ratio, f"n={box.counted}/{len(box.datasets)}{flagged}"
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.3f}" if ratio < 1000 else f"{ratio:.0e}"
 
 
 def spans(edges: tuple[float, float], *, whole: bool) -> list[tuple[str, str]]:

@@ -8,18 +8,23 @@ from typing import Any
 
 from fttune.analysis.figure_data import Evidence
 from fttune.analysis.figures import FIGURES, behind, rendered
+from fttune.analysis.notes import against_the_paper, tests_told, tilt
 from fttune.analysis.page import render_page
 from fttune.analysis.published import published_verdict
 from fttune.analysis.ratios import DepthPairing, Pair, Pairing, compare_depths, distances_of, tune_to_freeze
 from fttune.analysis.recommend import Box, Table, markdown, recommend
+from fttune.analysis.regret import Regret, regret
+from fttune.analysis.regret_sheet import headline, regret_sheet
 from fttune.analysis.select import Setting, select, setting_of
-from fttune.analysis.tables import sheets_of
+from fttune.analysis.sheets import sheets_of
+from fttune.analysis.trend import Trend
+from fttune.analysis.trend_sheet import trend_sheet
 from fttune.files import replacing, writing
 from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import write_parquet
 from fttune.trial import HParams
 
-Wanted = tuple[str, int, str, str, int]  # dataset, images per class, backbone, spec, seed
+Wanted = tuple[str, int, str, str, int]  # dataset, images per class, backbone, spec with its way, seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +37,8 @@ class Report:
     pairing: Pairing  # tuned against frozen, one new layer: what the table and Fig. 2 rest on
     copying: tuple[DepthPairing, ...]  # few new layers against more, within a mode: what Fig. 1 rests on
     table: Table
+    trend: Trend  # the smooth model beside the table
+    regret: Regret  # what the table's advice loses on a dataset that it has not seen
     missing: tuple[str, ...] = ()  # a line for each cell and seed that was asked for and has no finished run
     defaults: frozenset[Setting] = frozenset()  # the settings of the sweeps' files
 
@@ -40,12 +47,15 @@ class Report:
         """Everything as JSON-able values: each box with its pairs and their trial ids."""
         return {
             "name": self.name,
+            "regret": regret_sheet(self.regret, confidence=self.table.confidence).document,
             "counts": self.counts,
             "notes": notes(self).splitlines(),
             "image_edges": self.table.image_edges,
             "distance_edges": self.table.distance_edges,
             "confidence": self.table.confidence,
+            "tested": self.table.tested,
             "boxes": [_box(box) for box in self.table.boxes],
+            "trend": trend_sheet(self.trend, self.table).document,
             "unplaced": self.table.unplaced,
             "straddling": self.table.straddling,
             "unplaced_pairs": [_pair(pair) for pair in self.pairing.pairs if pair.distance is None],
@@ -115,6 +125,14 @@ def analyse(
         pairing=pairing,
         copying=tuple(compare_depths(results, known)),
         table=table,
+        trend=Trend.fit(pairing.pairs, confidence=confidence),
+        regret=regret(
+            pairing.pairs,
+            {result.trial_id: result.val for result in results},
+            image_edges=image_edges,
+            distance_edges=distance_edges,
+            confidence=confidence,
+        ),
         missing=_missing(records, wanted),
         defaults=frozenset(map(setting_of, defaults)),
     )
@@ -138,7 +156,9 @@ def write_report(report: Report, out: Path) -> None:
         for name, sheet in sheets.items():
             _write(out / f"{name}.md", f"# {report.name}\n\n{sheet.markdown()}\n".encode())
             _write_json(out / f"{name}.json", sheet.document)
-        words = f"# {report.name}\n\n{markdown(report.table)}\n\n{notes(report)}\n\n{beside}\n"
+        words = (
+            f"# {report.name}\n\n{headline(report.regret)}\n\n{markdown(report.table)}\n\n{notes(report)}\n\n{beside}\n"
+        )
         _write(out / "table.md", words.encode())
         _write_json(out / "table.json", report.document)
         write_parquet(out / "runs.parquet", report.records, RunRecord)
@@ -150,7 +170,8 @@ def write_report(report: Report, out: Path) -> None:
 
 def summary(report: Report) -> str:
     """What a person at a terminal is told: the table, and what it rests on."""
-    return f"Freeze or tune, one new layer ({report.name}):\n\n{markdown(report.table)}\n\n{notes(report)}"
+    title = f"Freeze or tune, one new layer ({report.name}):"
+    return "\n\n".join([headline(report.regret), title, markdown(report.table), notes(report)])
 
 
 def notes(report: Report) -> str:
@@ -163,8 +184,11 @@ def notes(report: Report) -> str:
     ]
     if any(box.thin for box in table.boxes):
         lines.append("* thin: one dataset alone; the interval then speaks of its seeds, not of other data.")
-    if any(box.low is not None and len(box.datasets) in (2, 3) for box in table.boxes):
-        lines.append("Intervals over two or three datasets are too narrow, so their verdicts come too easily.")
+    if any(len(box.datasets) == 2 for box in table.boxes):
+        lines.append("Two datasets leave one degree of freedom: their interval is wide until a third is there.")
+    if table.tested:
+        lines.append(tests_told(table))
+    lines += tilt(report.pairing)
     if counts["failed"] or counts["unpaired"]:
         lines.append(f"Trials failed: {counts['failed']}. Runs without a fair partner: {counts['unpaired']}.")
     if counts["missing"]:
@@ -176,18 +200,7 @@ def notes(report: Report) -> str:
     pooled = sorted({pair.backbone for box in table.boxes for pair in box.pairs})
     if len(pooled) > 1:
         lines.append(f"Boxes pool the backbones {', '.join(pooled)}.")
-    return "\n".join([*lines, *_against_the_paper(table)])
-
-
-def _against_the_paper(table: Table) -> list[str]:
-    """One line that holds the boxes that have an interval against the paper's; none where no box has one."""
-    judged = [(box, published_verdict(box.distance_band, box.image_band)) for box in table.boxes if box.low is not None]
-    others = [
-        f"distance {box.distance_band} images {box.image_band} ({word})" for box, word in judged if box.verdict != word
-    ]
-    if others:
-        return [f"Other than in the paper's Table 3, whose word is in brackets: {', '.join(others)}."]
-    return [f"As in the paper's Table 3 wherever there is an interval ({len(judged)} of 9 boxes)."] if judged else []
+    return "\n".join([*lines, *against_the_paper(table)])
 
 
 def seconds_by_mode(records: Sequence[RunRecord]) -> dict[str, dict[str, float]]:
@@ -221,6 +234,9 @@ def _box(box: Box) -> dict[str, Any]:
         "flagged": box.flagged,
         "datasets": box.datasets,
         "thin": box.thin,
+        "tests": asdict(box.significance) if box.significance else None,
+        "sign_holm": box.sign_holm,
+        "flip_holm": box.flip_holm,
         "pairs": [_pair(pair) for pair in box.pairs],
     }
 
@@ -251,7 +267,7 @@ def _name(cell: Wanted) -> str:
 
 
 def _cell(record: RunRecord) -> Wanted:
-    return record.dataset, record.images_per_class, record.backbone, record.spec, record.seed
+    return record.dataset, record.images_per_class, record.backbone, record.label, record.seed
 
 
 def _write_json(path: Path, document: object) -> None:

@@ -94,8 +94,8 @@ def select(records: Iterable[RunRecord]) -> list[Result]:
 
     A cell that was searched is judged by the search's own draws, any other by its seeds. Only settings with as many
     runs as any are compared; ties go to the lowest values of SEARCHED. Failed trials do not count. In the order of
-    dataset, images per class, spec and seed. Raises StoreError where a finished run lacks an accuracy, because a zero
-    in its stead would decide the choice.
+    dataset, images per class, spec, mode and seed. Raises StoreError where a finished run lacks an accuracy, because a
+    zero in its stead would decide the choice.
     """
     done = [record for record in records if record.status == "done"]
     searches = searched(done)
@@ -198,11 +198,13 @@ def _result(run: RunRecord, setting: Setting, tried: int, *, shared: str, spent:
 
 
 def _sorted(results: Iterable[Result]) -> list[Result]:
-    return sorted(results, key=lambda r: (r.dataset, r.images_per_class, r.backbone, r.random_top, r.spec, r.seed))
+    return sorted(
+        results, key=lambda r: (r.dataset, r.images_per_class, r.backbone, r.random_top, r.spec, r.mode, r.seed)
+    )
 
 
 def _named(run: RunRecord) -> tuple[object, ...]:
-    return run.dataset, run.images_per_class, run.backbone, run.spec
+    return run.dataset, run.images_per_class, run.backbone, run.spec, run.mode
 
 
 def _conditions(run: RunRecord) -> Sequence[object]:

@@ -121,7 +121,7 @@ def _tests(cell: Searched, setting: Setting | None) -> Mapping[int, float]:
 
 def _named(cell: Searched) -> dict[str, Value]:
     run = next(iter(cell.tried.values()))[0]
-    return dict(zip(_CELL, (run.dataset, run.images_per_class, run.backbone, run.spec), strict=True))
+    return dict(zip(_CELL, (run.dataset, run.images_per_class, run.backbone, run.label), strict=True))
 
 
 def _mean(runs: Sequence[RunRecord], name: str) -> float:

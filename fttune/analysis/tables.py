@@ -5,11 +5,17 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from fttune.analysis.agreement import Agreement, Values, agreements
+from fttune.analysis.foretold import foretold_sheet
+from fttune.analysis.modes import modes_sheet
 from fttune.analysis.published import published_verdict, tables
+from fttune.analysis.ratios import Pairing
 from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band
+from fttune.analysis.regret import Regret
+from fttune.analysis.regret_sheet import regret_sheet
 from fttune.analysis.select import Setting
-from fttune.analysis.selection import illusion_sheet, search_sheet
 from fttune.analysis.sheet import Measure, Row, Sheet, Value
+from fttune.analysis.trend import Trend
+from fttune.analysis.trend_sheet import trend_sheet
 from fttune.record import DistanceRecord, RunRecord
 
 # The paper's name for each of its datasets; both cuts of the birds are held against its one.
@@ -45,6 +51,15 @@ class Findings(Protocol):
     def table(self) -> Table: ...
 
     @property
+    def trend(self) -> Trend: ...
+
+    @property
+    def regret(self) -> Regret: ...
+
+    @property
+    def pairing(self) -> Pairing: ...
+
+    @property
     def missing(self) -> Sequence[str]: ...
 
     @property
@@ -70,6 +85,7 @@ def datasets_sheet(records: Sequence[RunRecord]) -> Sheet:
 def distances_sheet(distances: Sequence[DistanceRecord], edges: Sequence[float]) -> Sheet:
     """Table 2: distances from the source, and in how far the metrics agree on the order."""
     by_place: dict[tuple[str, ...], list[DistanceRecord]] = {}
+    distances = [record for record in distances if record.metric in METRICS]  # a score is no distance
     for record in sorted(distances, key=lambda record: (_paper_order(record.dataset), record.id)):
         by_place.setdefault((*_way(record), *_images(record)), []).append(record)
     ours, published = _measured_agreements(distances), published_agreements()
@@ -94,12 +110,15 @@ def verdicts_sheet(table: Table) -> Sheet:
     columns = ("distance", "images", "ours", "ratio", "low", "high", "pairs", "datasets", "splits")
     return Sheet(
         title="Table 3 beside the published one",
-        columns=(*columns, "paper", "compared"),
+        columns=(*columns, "paper", "compared", "flip p", "flip p, Holm", "sign p", "sign p, Holm"),
         rows=tuple(_verdict_row(table.box(distance, images)) for distance in BANDS for images in BANDS),
         notes=(
             "* one dataset alone. Without an interval (one seed of one dataset) nothing is decided.",
             "In the paper's grid the box of distance M and images H rests on no run; those of L and H, and of H and M,"
             " rest on one split each.",
+            "p: two-sided tests that flip whole datasets, of the mean (flip) and of the signs alone. Boxes of two"
+            f" datasets or more were tested, {table.tested} of them, and Holm's values hold for all of those together."
+            " The verdict rests on the interval, not on p; five datasets cannot come below 0.06.",
         ),
     )
 
@@ -111,26 +130,16 @@ def _with_runs(sheet: Sheet, report: Findings) -> Sheet:
     return replace(sheet, notes=(*sheet.notes, f"{done} runs{missing}."))
 
 
-# By the name of their files.
+# By the name of their files, in the order of the page.
 TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
+    "regret": lambda report: regret_sheet(report.regret, confidence=report.table.confidence),
     "table1": lambda report: _with_runs(datasets_sheet(report.records), report),
     "table2": lambda report: distances_sheet(report.distances, report.table.distance_edges),
     "table3": lambda report: _with_runs(verdicts_sheet(report.table), report),
+    "trend": lambda report: trend_sheet(report.trend, report.table),
+    "modes": lambda report: modes_sheet(report.records, report.table.confidence),
+    "scores": lambda report: foretold_sheet(report.distances, report.pairing.pairs),
 }
-
-
-# Of reports with runs of a search.
-SEARCHES: Mapping[str, Callable[[Findings], Sheet]] = {
-    "search": lambda report: search_sheet(report.records, report.defaults),
-    "illusion": lambda report: illusion_sheet(report.records),
-}
-
-
-def sheets_of(report: Findings) -> dict[str, Sheet]:
-    """The tables of a report, by the name of their files."""
-    searched = any(record.role == "search" and record.status == "done" for record in report.records)
-    rows = {**TABLES, **(SEARCHES if searched else {})}
-    return {name: make(report) for name, make in rows.items()}
 
 
 def published_agreements() -> list[Agreement]:
@@ -192,7 +201,7 @@ def _distance_row(records: Sequence[DistanceRecord], edges: Sequence[float]) -> 
 
 def _verdict_row(box: Box) -> Row:
     word = published_verdict(box.distance_band, box.image_band)
-    same = box.verdict == word
+    same, tests = box.verdict == word, box.significance
     return {
         "distance": box.distance_band,
         "images": box.image_band,
@@ -205,6 +214,10 @@ def _verdict_row(box: Box) -> Row:
         "splits": len({(pair.dataset, pair.images_per_class) for pair in box.pairs if not pair.flagged}),
         "paper": word.value,
         "compared": NOTHING if box.verdict is Verdict.NONE else UNSURE if box.low is None else SAME if same else OTHER,
+        "flip p": tests.flip_p if tests else None,
+        "flip p, Holm": box.flip_holm,
+        "sign p": tests.sign_p if tests else None,
+        "sign p, Holm": box.sign_holm,
     }
 
 

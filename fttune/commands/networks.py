@@ -23,13 +23,16 @@ def spec(
     image_size: Size = None,
     classes: Annotated[int, typer.Option(min=2, help="Classes of the new classifier.")] = 10,
     scale: Annotated[float, typer.Option("--copied-lr-scale", min=0, help="Rate of tuned layers / of new ones.")] = 0.2,
+    way: Annotated[
+        str | None, typer.Option(help="How it is trained, such as lpft: shows after which share of the steps.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What a layer spec does to a backbone, layer by layer."""
     from fttune.describe import spec_rows
     from fttune.terminal import print_rows
 
-    print_rows(spec_rows(backbone, layer_spec, image_size, classes, scale), as_json=as_json)
+    print_rows(spec_rows(backbone, layer_spec, image_size, classes, scale, way), as_json=as_json)
 
 
 def pretrain(

@@ -1,23 +1,25 @@
-"""One measurement: a metric between a sample and a source."""
+"""One measurement: a metric between a sample and a source, or a score of a sample alone."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from fttune.backbones.source import SourceMean
-from fttune.distance.metrics import METRICS, Measured, Metric
+from fttune.distance.metrics import METRICS, Measured, Metric, scored
 from fttune.distance.sample import Sample
 from fttune.record import DistanceRecord
 from fttune.runtime import Runtime
 from fttune.trial import seed_from
 
+OWN = "own labels"  # in the place of a source, of a score
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistanceJob:
-    """One measurement: the distance of a sample to a source, given as its mean or as images."""
+    """One measurement: the distance of a sample to a source, given as its mean or as images; a score needs none."""
 
     sample: Sample
-    source: SourceMean | Sample
+    source: SourceMean | Sample | None
     metric: str = "cosine"
 
     @property
@@ -33,7 +35,9 @@ class DistanceJob:
     @property
     def possible(self) -> bool:
         """Whether what is known of the source is enough: a mean alone tells nothing apart."""
-        return self._row.reads == "means" or isinstance(self.source, Sample)
+        if self._row.score or self.source is None:
+            return self._row.score is not None
+        return isinstance(self.source, Sample) or not self._row.needs_images
 
     @property
     def _row(self) -> Metric:
@@ -49,6 +53,9 @@ class DistanceJob:
             import torch
 
             torch.set_num_threads(runtime.threads)
+        if score := self._row.score:
+            features, labels = self.sample.features(runtime), self.sample.labels(runtime)
+            return self._record(scored(score, features, labels, repeats=self._row.repeats, seed=self._seed))
         source, source_images = self._source(runtime)
         target = self._pixels(self.sample, runtime) if self._row.reads == "pixels" else self.sample.features(runtime)
         return self._record(self._row.measure(source, target, source_images=source_images, seed=self._seed))
@@ -56,6 +63,7 @@ class DistanceJob:
     def _source(self, runtime: Runtime) -> tuple[np.ndarray, int]:
         """What the metric reads of the source, and from how many images."""
         self._row.check_source(images=isinstance(self.source, Sample))
+        assert self.source is not None  # it is `possible`
         if isinstance(self.source, SourceMean):
             return self.source.vector.astype(np.float64), self.source.images
         if self._row.reads == "pixels":
@@ -68,10 +76,11 @@ class DistanceJob:
         return sample.pixels(runtime, self._row.side or sample.image_size)
 
     def _record(self, measured: Measured) -> DistanceRecord:
+        source = None if self._row.score else self.source
         return DistanceRecord(
             dataset=self.dataset,
             backbone=self.sample.backbone,
-            source=self.source.dataset if isinstance(self.source, Sample) else self.source.source,
+            source=source.dataset if isinstance(source, Sample) else source.source if source else OWN,
             metric=self.metric,
             image_size=self.sample.image_size,
             resize=self.sample.resize,
@@ -86,7 +95,7 @@ class DistanceJob:
             side=self._row.side or self.sample.image_size,
             chance=self._row.chance,
             data_digest=self.sample.data_digest,
-            source_digest=self.source.data_digest if isinstance(self.source, Sample) else "",
+            source_digest=source.data_digest if isinstance(source, Sample) else "",
             test_per_class=self.sample.test_per_class,
             maximum=self.sample.maximum,
             weights_digest=self.sample.weights_digest,

@@ -1,4 +1,4 @@
-"""A linear SVM that tells source from target by their features; the only file that imports scikit-learn."""
+"""A linear SVM that tells source from target by their features."""
 
 import numpy as np
 

@@ -1,4 +1,6 @@
-"""The paper's four distances (section 3.1, Table 2), one row each: between means, or how well sets are told apart."""
+"""What is measured of a target, one row each: the paper's four distances (section 3.1, Table 2), between means or how
+well sets are told apart; and scores of how well features tell its classes, which need labels and no source.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +12,13 @@ import numpy as np
 from fttune.errors import DataError, UsageError
 
 _RESAMPLES = 1000
+_PART = 0.8  # of each class's images that a draw of a score takes
 _LEAST = 4  # images of either side that can be halved and still train and test
 
 Between = Callable[[np.ndarray, np.ndarray], np.ndarray]  # a mean [D] and means [..., D] to distances [...]
 # Images of the source and of the target to train on, the same to test on, a seed; gives the share told apart.
 TellApart = Callable[[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], int], float]
+Score = Callable[[np.ndarray, np.ndarray], float]  # features [N, D] and classes [N]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,16 +40,23 @@ class Metric:
 
     name: str
     about: str
-    reads: Literal["means", "features", "pixels"]  # of the source; the last two need its images
+    # Of the source, of which the second and third need the images; `labels` are the target's own, without a source.
+    reads: Literal["means", "features", "pixels", "labels"]
     chance: float | None = None  # of an accuracy
     side: int | None = None  # pixels that it reads; None: what the backbone is shown
     between: Between | None = None
     tell_apart: TellApart | None = None
+    score: Score | None = None
     repeats: int = 1
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether the source's images are needed."""
+        return self.reads in ("features", "pixels")
 
     def check_source(self, *, images: bool) -> None:
         """Raise UsageError when the source's images are needed and are not there."""
-        if self.reads != "means" and not images:
+        if self.needs_images and not images:
             raise UsageError(f"the {self.name} distance needs the source's images: name them with --source")
 
     def measure(self, source: np.ndarray, target: np.ndarray, *, source_images: int, seed: int) -> Measured:
@@ -120,14 +131,43 @@ def _told_apart(tell: TellApart, source: np.ndarray, target: np.ndarray, *, repe
     )
 
 
-def _later(target: str) -> TellApart:
+def scored(score: Score, features: np.ndarray, labels: np.ndarray, *, repeats: int, seed: int) -> Measured:
+    """A score of features [N, D] and classes [N]; least and most over draws of four fifths of each class, and of all.
+
+    DataError where there are fewer than two classes, or fewer than two images of one.
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    if len(counts) < 2 or counts.min() < 2:
+        raise DataError(
+            f"a score needs two classes with two images each, but got {len(counts)} classes, the smallest with"
+            f" {counts.min()}"
+        )
+    value = score(features, labels)
+    values = [value]
+    for draw in np.random.SeedSequence(seed).generate_state(repeats):
+        rng = np.random.default_rng(int(draw))
+        places = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+        kept = np.concatenate([place[: max(2, round(_PART * len(place)))] for place in places])
+        values.append(score(features[kept], labels[kept]))
+    return Measured(
+        value=value,
+        low=min(values),
+        high=max(values),
+        spread="range",
+        images=len(labels),
+        source_images=0,
+        repeats=repeats,
+    )
+
+
+def _later(target: str) -> Callable[..., float]:
     """A function `module:name` of this package, its module imported at the first call."""
     module, _, name = target.partition(":")
 
-    def tell(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], seed: int) -> float:
-        return getattr(import_module(f"fttune.distance.{module}"), name)(train, test, seed)
+    def call(*given: object) -> float:
+        return getattr(import_module(f"fttune.distance.{module}"), name)(*given)
 
-    return tell
+    return call
 
 
 _ROWS = (
@@ -150,5 +190,20 @@ _ROWS = (
         tell_apart=_later("quick_net:accuracy"),
         repeats=3,
     ),
+    Metric(
+        name="logme",
+        about="log maximum evidence of the labels given the features; larger is more transferable",
+        reads="labels",
+        score=_later("scores:logme"),
+        repeats=5,
+    ),
+    Metric(
+        name="hscore",
+        about="H-score with shrunk covariance; larger is more transferable",
+        reads="labels",
+        score=_later("scores:hscore"),
+        repeats=5,
+    ),
 )
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
+SCORES = tuple(row.name for row in _ROWS if row.score)

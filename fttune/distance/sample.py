@@ -60,6 +60,11 @@ class Sample:
         table = reach(runtime.cache, key, [last], showings(rows, CENTRE)[0], forward)[last]
         return table.take(torch.arange(len(table))).flatten(1).double().numpy()
 
+    def labels(self, runtime: Runtime) -> np.ndarray:
+        """The classes of the same images, int64 [N]."""
+        store, rows = self._rows(runtime)
+        return store.labels[rows]
+
     def pixels(self, runtime: Runtime, side: int) -> np.ndarray:
         """The same images as the backbone sees them, shrunk to `side` pixels: float32 [N, 3, side, side] in 0..1."""
         import torch

@@ -12,6 +12,7 @@ from fttune.record import RunRecord
 from fttune.sweep.search import draw_settings, draw_values
 from fttune.sweep.study import Items, Studies, Study, Values, items
 from fttune.trial import SEARCHED, Cell, HParams, Trial
+from fttune.ways import is_convex
 
 Ended = Mapping[str, RunRecord]  # by trial id
 Bar = tuple[tuple[int, float], ...]  # (step, val accuracy)
@@ -42,7 +43,15 @@ class Agenda:
         self._search = sweep.search.sampler != "fixed"
         self.notes = tuple(studies.notes) if studies else ()  # a line for each thing the user should be told
         self._known = [] if self._search else expand(sweep, facts, draw_settings(sweep))
-        searched = cells(sweep, facts) if self._search else []
+        every = cells(sweep, facts) if self._search else []
+        # What is solved for takes none of the settings, so there is nothing to search.
+        self._solved = [
+            trial_of(cell, sweep.train.hparams(), seed, facts)
+            for cell in every
+            if is_convex(cell.way)
+            for seed in sweep.grid.seeds
+        ]
+        searched = [cell for cell in every if not is_convex(cell.way)]
         lists = {tuned: _List(sweep, tuned=tuned) for tuned in {_tuned(cell) for cell in searched}}
         self._cells = [
             CellSearch(sweep, facts, cell, _source(sweep, facts, cell, lists[_tuned(cell)], studies))
@@ -56,7 +65,7 @@ class Agenda:
             return Asked(trials=tuple(self._known))
         for one in self._cells:
             self._follow(one, ended)
-        trials = tuple(trial for one in self._cells for trial in one.trials)
+        trials = (*self._solved, *(trial for one in self._cells for trial in one.trials))
         return Asked(trials=trials, unknown=sum(one.unknown for one in self._cells))
 
     def after(self, record: RunRecord, ended: Ended) -> Asked:
@@ -213,7 +222,7 @@ def _source(sweep: Sweep, facts: Facts, cell: Cell, first: _List, studies: Studi
         "data": [data.digest, data.val, data.test],
         "weights": facts.backbones[cell.backbone].weights_digest,
     }
-    name = f"{cell.dataset}/{cell.images_per_class} {cell.backbone} {cell.spec}"
+    name = f"{cell.dataset}/{cell.images_per_class} {cell.backbone} {cell.label}"
     study = studies.of(name, terms, search.space.of(tuned=_tuned(cell)))
     return _Suggested(sweep, first, study, tuned=_tuned(cell))
 
@@ -224,7 +233,7 @@ def _tuned(cell: Cell) -> bool:
 
 def check(sweep: Sweep, facts: Facts) -> None:
     """ConfigError where a cell stands twice, or cannot be searched as it is asked for."""
-    kinds = {_tuned(cell) for cell in cells(sweep, facts)}
+    kinds = {_tuned(cell) for cell in cells(sweep, facts) if not is_convex(cell.way)}
     if fault := next(filter(None, (sweep.search.check_cell(tuned=tuned) for tuned in sorted(kinds))), ""):
         raise ConfigError(f"search.settings: {fault}")
     if sweep.search.sampler == "fixed" or sweep.search.select == "val":

@@ -16,6 +16,7 @@ from fttune.data.given import given
 from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_digest
 from fttune.distance.job import DistanceJob
+from fttune.distance.metrics import SCORES
 from fttune.distance.sample import Sample
 from fttune.errors import AbsentDataError, ConfigError, WeightsError, unknown
 from fttune.files import place, writing
@@ -74,9 +75,9 @@ class Ground:
 
     @property
     def remarks(self) -> list[str]:
-        """A line for each dataset that has other classes than the catalog expects."""
+        """A line for each dataset with other classes than the catalog expects, and for what is left out of the grid."""
         found = {name: (self.facts.datasets[name].classes, row.classes) for name, row in self.rows.items()}
-        return [
+        return self.sweep.grid.remarks + [
             f"{name}: {classes} classes are used, the catalog expects {expected}"
             for name, (classes, expected) in found.items()
             if classes and expected and classes != expected
@@ -87,16 +88,15 @@ class Ground:
         jobs, missing = [], []
         for backbone in self.sweep.grid.backbones:
             source = self._source(backbone)
-            if source is None:
+            if source is None and not {*self.sweep.distance.metrics} <= {*SCORES}:
                 missing.append(self._no_source(backbone))
-                continue
             wanted = [
                 DistanceJob(sample=self._sample(name, facts, backbone), source=source, metric=metric)
                 for name, facts in self.facts.datasets.items()
                 for metric in self.sweep.distance.metrics
             ]
             jobs += [job for job in wanted if job.possible]
-            if impossible := sorted({job.metric for job in wanted if not job.possible}):
+            if source and (impossible := sorted({job.metric for job in wanted if not job.possible})):
                 missing.append(
                     f"not measured for {backbone}: {', '.join(impossible)}; distance.source names the images"
                 )
@@ -222,7 +222,7 @@ def _ground(
     known = {name: backbones.find(name) for name in sweep.grid.backbones}
     _check_fit(sweep, known)
     for row in known.values():
-        sweep.grid.layer_specs(row.depth)
+        sweep.grid.asked(row.depth)
     networks = {name: BackboneFacts(depth=row.depth, weights_digest=weights(name)) for name, row in known.items()}
     entries = sweep.grid.datasets
     sets = {name: _dataset_facts(row, entries[name], data(name, row)) for name, row in rows.items()}

@@ -66,7 +66,7 @@ def trial_params(trial: Trial) -> dict[str, str]:
         "images_per_class": cell.images_per_class,
         "backbone": cell.backbone,
         "spec": cell.spec,
-        "mode": cell.spec.mode,
+        "mode": cell.mode,
         "depth": cell.spec.depth,
         "random_top": cell.spec.random,
         "seed": trial.seed,
@@ -85,7 +85,7 @@ def record_params(record: RunRecord | DistanceRecord) -> dict[str, str]:
 def record_name(record: RunRecord) -> str:
     """The same as `Trial.name` of the record's trial."""
     fold = (record.fold, record.folds) if record.fold and record.folds else None
-    return f"{record.dataset}/{record.images_per_class} {record.spec} {draw_name(record.seed, fold)}"
+    return f"{record.dataset}/{record.images_per_class} {record.label} {draw_name(record.seed, fold)}"
 
 
 def record_metrics(record: RunRecord | DistanceRecord) -> dict[str, float]:

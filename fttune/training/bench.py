@@ -1,8 +1,9 @@
 """What one trial works with: its images, its split, its student, set up from its values."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Self
 
@@ -19,8 +20,10 @@ from fttune.features import CENTRE, Norm, features_at, showings, shown
 from fttune.runtime import Runtime
 from fttune.training.device import image_room, pick_device
 from fttune.training.inputs import FeatureInputs, Labelled, Viewer, stored
+from fttune.training.loop import Leg, Route
 from fttune.training.surgery import Student, apply_spec
 from fttune.trial import Resize, Trial, stored_size
+from fttune.ways import find, is_convex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,20 +42,13 @@ class Bench:
 
     @classmethod
     def set_up(cls, trial: Trial, runtime: Runtime, depths: Sequence[int]) -> Self:
-        """Map the images, cut the split, make the student; no image is read."""
+        """Map the images, cut the split, make the student of the first phase; no image is read."""
         cell, hparams = trial.cell, trial.hparams
+        if is_convex(cell.way):  # it reads the frozen part's output whether that is worth keeping or not
+            depths = sorted({*depths, *trial.depths})
         device, row = pick_device(runtime.device), catalog.find(trial.cell.backbone)
         store = _store(runtime.store, trial.data_digest, stored_size(hparams.image_size), hparams.resize)
         net = network(cell.backbone, runtime)
-        student = apply_spec(
-            net,
-            cell.spec,
-            classes=len(store.classes),
-            bn=hparams.bn,
-            seed=trial.seed_for("init"),
-            dropout=hparams.dropout,
-            fills=row.fills,
-        )
         return cls(
             trial=trial,
             runtime=runtime,
@@ -61,14 +57,32 @@ class Bench:
             store=store,
             split=_split(trial, store),
             net=net,
-            student=student,
+            student=_student(trial, net, 0, len(store.classes)),
             norm=Norm(mean=row.mean, std=row.std),
         )
 
     @property
     def cached(self) -> bool:
         """Whether the frozen part's output is kept instead of computed at each step."""
-        return self.trial.cell.spec.frozen in self.depths
+        return self.student.spec.frozen in self.depths
+
+    def at(self, phase: int) -> Self:
+        """The same in another phase of the training, whose student starts as the source has it.
+
+        Torch's own generators are left as they were: dropout draws from them, in all phases as in one.
+        """
+        with torch.random.fork_rng(devices=[]):
+            return replace(self, student=_student(self.trial, self.net, phase, len(self.store.classes)))
+
+    def leg(self, phase: int) -> Leg:
+        """What is trained in a phase, and what it reads. The first has this bench's own student."""
+        bench = self.at(phase) if phase else self
+        return Leg(student=bench.student, train=bench.train(), val=bench.val())
+
+    def route(self, first: Leg) -> Route:
+        """The legs of the whole training, a phase each, of which the first is set up."""
+        stops = tuple(accumulate(phase.steps for phase in self.trial.phases))
+        return Route(set_up=lambda phase: self.leg(phase) if phase else first, stops=stops)
 
     def train(self) -> Labelled:
         """In every view that is cached."""
@@ -101,11 +115,23 @@ class Bench:
             image_size=trial.hparams.image_size,
         )
         tables = reach(self.runtime.cache, key, self.depths, wanted, self._forward, room=self.runtime.cache_bytes)
-        return tables[trial.cell.spec.frozen]
+        return tables[self.student.spec.frozen]
 
     def _forward(self, missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
         images = shown(self.store, missing, self.trial.hparams.image_size, self.device)
         return features_at(self.net.eval(), layers, images, self.norm)
+
+
+def _student(trial: Trial, net: nn.Sequential, phase: int, classes: int) -> Student:
+    return apply_spec(
+        net,
+        trial.phases[phase].spec,
+        classes=classes,
+        bn=find(trial.cell.way).bn or trial.hparams.bn,
+        seed=trial.seed_for("init"),
+        dropout=trial.hparams.dropout,
+        fills=catalog.find(trial.cell.backbone).fills,
+    )
 
 
 def _split(trial: Trial, store: ImageStore) -> Split:

@@ -54,12 +54,13 @@ def _rehearse(bundle: Bundle, runtime: Runtime) -> int:
     """Train and evaluate for a moment; bytes that one more trial of the bundle would take."""
     trial = bundle.trials[0]
     bench = Bench.set_up(trial, runtime, bundle.depths)
-    train, val = bench.train(), bench.val()
-    training = Training.begin(bench.student, len(train.labels), trial.hparams, seed=0)
-    training.advance(train, min(2, trial.hparams.steps))
-    score(bench.student, val)
+    # In its last phase most layers are trained.
+    leg = bench.leg(len(trial.phases) - 1)
+    training = Training.begin(leg.student, len(leg.train.labels), trial.hparams, seed=0)
+    training.advance(leg.train, min(2, trial.hparams.steps))
+    score(leg.student, leg.val)
     # Its values, their slope, their momentum and the values of its best report.
-    return 4 * sum(value.nbytes for value in bench.student.trained.parameters())
+    return 4 * sum(value.nbytes for value in leg.student.trained.parameters())
 
 
 def stage_times(net: nn.Sequential, backbone: str, image_size: int, device: torch.device) -> StageTimes:

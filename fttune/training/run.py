@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,12 +14,14 @@ from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
 from fttune.training import checkpoint
 from fttune.training.bench import Bench, network
+from fttune.training.convex import solve
 from fttune.training.device import device_name, give_back, keep_to, own_generators, peak_memory, pick_device
 from fttune.training.keeper import Keeper, never
-from fttune.training.loop import Fit, Scores, fit, score
+from fttune.training.loop import Fit, Scores, fit_legs, score
 from fttune.training.probe import measure_once
 from fttune.training.together import Seat, fit_together, fits
 from fttune.trial import Trial
+from fttune.ways import is_convex
 
 Report = Callable[[Trial, CurvePoint], None]
 
@@ -61,22 +64,24 @@ def _alone(
     with own_generators(trial.seed_for("order")):
         bench = Bench.set_up(trial, runtime, depths)
         watch.lap("data")
-        train, val = bench.train(), bench.val()
+        first = bench.leg(0)
         watch.lap("feature")
-        end = fit(
-            bench.student,
-            train,
-            val,
-            trial.hparams,
-            seed=trial.seed_for("order"),
-            report=lambda point: report(trial, point),
-            keeper=keeper,
-            bar=dict(trial.bar),
-        )
+        if is_convex(trial.cell.way):
+            end, leg = solve(first, stopped), first
+        else:
+            end, leg = fit_legs(
+                bench.route(first),
+                trial.hparams,
+                seed=trial.seed_for("order"),
+                report=lambda point: report(trial, point),
+                keeper=keeper,
+                bar=dict(trial.bar),
+            )
         watch.lap("fit")
+        bench = replace(bench, student=leg.student)
         test = bench.test()
         watch.lap("feature")
-        scored = score(bench.student, test), score(bench.student, train)
+        scored = score(bench.student, test), score(bench.student, leg.train)
         watch.lap("eval")
     keeper.drop()
     return _record(trial, bench, end, scored, watch, together=1)
@@ -156,16 +161,17 @@ def _record(
         test_accuracy=test.accuracy,
         test_mean_class_accuracy=test.mean_class_accuracy,
         train_accuracy=train.accuracy,
-        best_step=end.best_step,
+        best_step=end.best_step or None,
+        convex_c=end.strength,
         val_curve=",".join(map(repr, end.curve)),
         pruned_step=end.pruned_step,
         seconds=seconds,
         gpu_seconds=bench.runtime.gpu_share * seconds if bench.device.type == "cuda" else None,
         data_seconds=watch.laps["data"] / together,
-        feature_seconds=watch.laps["feature"] / together,
+        feature_seconds=watch.laps["feature"] / together + end.feature_seconds,
         train_seconds=end.train_seconds,
         eval_seconds=end.eval_seconds + watch.laps["eval"] / together,
-        images_per_second=end.steps * min(trial.hparams.batch_size, len(split.train)) / end.train_seconds,
+        images_per_second=end.steps * min(trial.hparams.batch_size, len(split.train)) / end.train_seconds or None,
         together=together,
         peak_memory_mb=peak_memory(bench.device),
         device=device_name(bench.device),

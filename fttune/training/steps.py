@@ -48,12 +48,11 @@ class Training:
     @classmethod
     def begin(cls, student: Student, images: int, hparams: HParams, *, seed: int) -> Self:
         """Before the first step of a training on `images` images."""
-        groups = parameter_groups(student, hparams)
         generator = torch.Generator().manual_seed(seed)
         return cls(
             student=student,
             hparams=hparams,
-            optimiser=torch.optim.SGD(groups, momentum=hparams.momentum, weight_decay=hparams.weight_decay, fused=True),
+            optimiser=_optimiser(student, hparams),
             generator=generator,
             batches=Batches(images, min(hparams.batch_size, images), generator),
             total=torch.zeros((), device=next(student.trained.parameters()).device),
@@ -78,6 +77,27 @@ class Training:
             self.total += loss.detach()
             self.step += 1
             self.since += 1
+
+    def turn_to(self, student: Student) -> None:
+        """Go on with a student of which more layers are trained, from the next step on.
+
+        Those that were trained keep their values, their momentum and their rate; the others start without momentum, as
+        all did at the first step.
+        """
+        student.trained[-len(self.student.trained) :].load_state_dict(self.student.trained.state_dict())
+        held = {
+            name: self.optimiser.state[value].get("momentum_buffer")
+            for name, value in self.student.trained.named_parameters()
+        }
+        self.student, self.optimiser = student, _optimiser(student, self.hparams)
+        for name, value in student.trained.named_parameters() if self.hparams.momentum else ():
+            momentum = held.get(name)
+            # Not None, of which SGD refuses some beside others that are there; from zero it comes to the same.
+            kept = torch.zeros_like(value) if momentum is None else torch.empty_like(value).copy_(momentum)
+            self.optimiser.state[value]["momentum_buffer"] = kept
+        for _ in {drop for drop in self.hparams.lr_drop_steps if drop < self.step}:
+            for group in self.optimiser.param_groups:
+                group["lr"] /= 10
 
     def mean_loss(self) -> float:
         """The mean loss of the steps since this was last asked; at least one was taken."""
@@ -122,6 +142,11 @@ class Training:
     def _moved(self) -> Iterator[tuple[int, Tensor]]:
         """What the optimiser moves, numbered."""
         return enumerate(value for group in self.optimiser.param_groups for value in group["params"])
+
+
+def _optimiser(student: Student, hparams: HParams) -> torch.optim.SGD:
+    groups = parameter_groups(student, hparams)
+    return torch.optim.SGD(groups, momentum=hparams.momentum, weight_decay=hparams.weight_decay, fused=True)
 
 
 def _logits(data: Labelled, batch: Tensor) -> Tensor:

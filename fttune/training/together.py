@@ -25,7 +25,7 @@ _EVALUATED = 256  # images at once, of which only features are read
 
 def fits(student: Student) -> bool:
     """Whether all that is trained is one linear layer behind layers without values."""
-    *before, last = _leaves(student)
+    *before, last = leaves(student)
     return isinstance(last, nn.Linear) and not any(True for layer in before for _ in layer.parameters())
 
 
@@ -41,7 +41,7 @@ class Seat:
 
     def before(self, shown: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """What the linear layer is given, [B, D]; with a generator dropout is on."""
-        for layer in _leaves(self.student)[:-1]:
+        for layer in leaves(self.student)[:-1]:
             if not isinstance(layer, _DropoutNd):
                 shown = layer(shown)
             elif generator is not None and layer.p:
@@ -148,11 +148,11 @@ def _score(seats: Sequence[Seat], heads: Heads, data: Sequence[Labelled]) -> lis
 
 
 def _linear(student: Student) -> nn.Linear:
-    last = _leaves(student)[-1]
+    last = leaves(student)[-1]
     assert isinstance(last, nn.Linear)  # the contract of a backbone's last stage, and `fits`
     return last
 
 
-def _leaves(student: Student) -> list[nn.Module]:
+def leaves(student: Student) -> list[nn.Module]:
     """The layers of what is trained, in order."""
     return [module for module in student.trained.modules() if not any(True for _ in module.children())]

@@ -1,0 +1,61 @@
+"""Each mode held against freeze in pairs: what a way to adapt gains, and what it took."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from statistics import fmean
+
+from fttune.analysis.compare import Level, compare
+from fttune.analysis.sheet import Row, Sheet, Value
+from fttune.record import RunRecord
+from fttune.ways import is_convex
+
+_COLUMNS = (
+    "images per class", "new layers", "mode", "runs", "datasets", "accuracy", "against", "pairs", "difference", "low",
+    "high", "steps", "seconds a run",
+)  # fmt: skip
+
+
+def modes_sheet(records: Sequence[RunRecord], confidence: float) -> Sheet:
+    """The mean test accuracy of each mode, and its mean difference to freeze over fair pairs with its interval."""
+    found = compare(records, by="mode", hold=("images_per_class", "spec"), confidence=confidence)
+    runs = {record.trial_id: record for record in records}
+    return Sheet(
+        title="Every mode against freeze",
+        columns=_COLUMNS,
+        rows=tuple(_rows(found.levels, runs)),
+        notes=(
+            "The difference is the mean over pairs of runs that share images, views, steps, order of batches and number"
+            f" of settings tried; low and high: its {confidence * 100:g} % interval over datasets, then seeds.",
+            "What has no steps is solved to the end; its seconds are all that its budget says.",
+            *(f"{note[0].upper()}{note[1:]}." for note in found.notes),
+        ),
+    )
+
+
+def _rows(levels: Sequence[Level], runs: Mapping[str, RunRecord]) -> Iterator[Row]:
+    """Those of a group stand together, the one that the others are held against first."""
+    for _, group in groupby(levels, key=lambda level: tuple(level.held.values())):
+        first, *others = group
+        yield _row(first, None, runs)
+        yield from (_row(level, first.level, runs) for level in others)
+
+
+def _row(level: Level, against: Value, runs: Mapping[str, RunRecord]) -> Row:
+    here = [runs[name] for name in level.trial_ids]
+    seconds = [run.seconds for run in here if run.seconds is not None]
+    steps = sorted({run.steps for run in here if not is_convex(run.way)})
+    return {
+        "images per class": level.held["images_per_class"],
+        "new layers": level.held["spec"],
+        "mode": level.level,
+        "runs": level.runs,
+        "datasets": level.datasets,
+        "accuracy": level.mean,
+        "against": against,
+        "pairs": level.pairs if against else None,
+        "difference": level.difference,
+        "low": level.difference_low,
+        "high": level.difference_high,
+        "steps": ", ".join(map(str, steps)) or "none",
+        "seconds a run": fmean(seconds) if seconds else None,
+    }
