@@ -77,7 +77,7 @@ class Studies:
             return self._journal()
 
     def _journal(self) -> "BaseStorage":
-        # Against SQLite: 5 ms for each trial of a study in place of over 20 (benchmarks/studies.py).
+        # Against SQLite: a tenth of the time for each trial, and sixteen processes lose none (benchmarks/studies.py).
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 
         with writing(self.path.parent):
