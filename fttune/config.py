@@ -182,8 +182,7 @@ class Data(Part):
 class Distance(Part):
     """How far datasets are measured to lie from what the backbones were trained on."""
 
-    # The table is cut by cosine. The last two are scores, not distances.
-    metrics: tuple[Literal["cosine", "mmd", "svm", "cnn", "logme", "hscore"], ...] = ("cosine",)
+    metrics: tuple[str, ...] = ("cosine",)  # rows of `fttune.distance.metrics`; the table is cut by cosine
     source: str | None = None  # images to measure from, named as on the command line; None: the means that ship
     images: Count | Literal["all"] = 2000  # of either side at most, balanced over classes, none of a test set
 

@@ -15,8 +15,8 @@ from fttune.data import catalog as datasets
 from fttune.data.catalog import locate
 from fttune.data.dataset import Dataset, left_out
 from fttune.data.store import ImageStore
+from fttune.distance import metrics
 from fttune.distance.job import OWN, DistanceJob
-from fttune.distance.metrics import METRICS, SCORES
 from fttune.distance.sample import Sample
 from fttune.errors import DataError, FttuneError
 from fttune.files import place
@@ -123,12 +123,12 @@ def measured(asked: Measurement, metric: str) -> Row:
     """
     row, size = backbones.find(asked.backbone), asked.image_size or IMAGE_SIZE
     row.check_size("--image-size", size)
-    names = list(METRICS) if metric == "all" else [metric]
+    names = list(metrics.METRICS) if metric == "all" else [metric]
     if metric != "all":
-        METRICS[metric].check_source(images=asked.source is not None)
+        metrics.find(metric).check_source(images=asked.source is not None)
     runtime = Runtime(store=place("store"), cache=place("features"))
     source = _sample(asked.source, asked, size, runtime) if asked.source else source_mean(asked.backbone, size, "crop")
-    if source is None and not {*names} <= {*SCORES}:
+    if source is None and not {*names} <= {*metrics.SCORES}:
         sizes = ", ".join(map(str, available(asked.backbone))) or "none"
         raise DataError(
             f"no source mean of {row.name} is shipped at {size} px (sizes shipped: {sizes}); "
@@ -151,7 +151,8 @@ def measured(asked: Measurement, metric: str) -> Row:
 def measured_lines(facts: Row) -> list[str]:
     """What `measured` gives, for a person."""
     head = f"{facts['target']} from {facts['source']}, {facts['backbone']} at {facts['image size']} px"
-    return [head, *(f"{row['metric']:<8}{_told(row)}" for row in facts["metrics"])]
+    width = max(8, *(len(row["metric"]) + 2 for row in facts["metrics"]))
+    return [head, *(f"{row['metric']:<{width}}{_told(row)}" for row in facts["metrics"])]
 
 
 def _told(row: Row) -> str:
@@ -181,7 +182,7 @@ def _measured(job: DistanceJob, runtime: Runtime) -> Row:
         "source images": record.source_images,
         "seed": record.seed,
         "side": record.side,
-        "note": METRICS[record.metric].about,
+        "note": metrics.find(record.metric).about,
     }
 
 

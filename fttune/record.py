@@ -136,7 +136,7 @@ class DistanceRecord:
     dataset: str
     backbone: str
     source: str  # whose images the target is held against; `own labels` of a score
-    metric: str  # cosine, mmd, svm, cnn; logme, hscore, which are scores: larger is more transferable
+    metric: str  # a row of `fttune.distance.metrics`: a distance, or a score, of which larger is more transferable
     image_size: int  # pixels, that the backbone is shown; the distance depends on it
     resize: str
     value: float

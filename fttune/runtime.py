@@ -13,6 +13,7 @@ class Runtime:
     store: Path  # folder of decoded images
     cache: Path  # folder of frozen features
     state: Path | None = None  # folder of stage times and checkpoints; None: neither is kept
+    networks: Path | None = None  # folder that each trial leaves what it trained in; None: nothing is left
     checkpoint_seconds: float = 120.0  # between two checkpoints of a trial
     cache_bytes: int | None = None  # that the features may take; None: any
     device: str = "auto"  # auto: a GPU where the process sees one

@@ -7,6 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from fttune.part import Count, Part
 from fttune.trial import BatchNorm, Biases, Dropout, HParams, Resize, Views
 
+Keep = Literal["best", "all", "none"]
+
 # Named blocks of settings; a key of the sweep file goes before them.
 PROFILES: dict[str, dict[str, Any]] = {
     # The paper's Caffe: its fine-tuning example's batch and decay, random 227 crops of a 256 x 256 warp. The paper
@@ -46,7 +48,7 @@ class Schedule(Part):
 
     def hparams(self, **changes: Any) -> HParams:
         """The settings with defaults that depend on `steps` filled in, some of them changed."""
-        values = self.model_dump(exclude={"profile"}) | changes
+        values = self.model_dump(exclude={"profile", "keep"}) | changes
         steps, drops = values["steps"], values.pop("lr_drops")
         if values["lr_drop_steps"] is None:
             values["lr_drop_steps"] = tuple(max(1, int(steps * drop)) for drop in drops)
@@ -74,6 +76,7 @@ class Train(Schedule):
     copied_lr_scale: float = 0.2
     bn: BatchNorm = "source"
     dropout: Dropout = "trained"
+    keep: Keep = "best"  # which trained networks: the best for each dataset and backbone; no part of a trial's identity
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,12 +39,14 @@ from fttune.sweep.driver import (
 )
 from fttune.sweep.ground import Ground, prepare, survey
 from fttune.sweep.hook import Hook
+from fttune.sweep.keeping import Keeping, expected
 from fttune.sweep.meter import Meter
 from fttune.sweep.progress import Display, clock
 from fttune.sweep.tally import Tally, prices
 from fttune.sweep.turn import await_turn, take_turn
 from fttune.terminal import Decoding, print_json, print_lines, say
 from fttune.tracking.claim import Claim
+from fttune.tracking.models import Models
 from fttune.tracking.runs import Tracker
 from fttune.tracking.writer import Writer
 from fttune.trial import Trial
@@ -66,6 +68,7 @@ class Call:
     budget: Budget = field(default_factory=Budget)
     out: Path | None = None  # folder of the report
     as_json: bool = False
+    quiet: bool = False  # the table is not printed; its caller says what was found
 
     def again(self, *extra: str) -> str:
         # What stands under `notify` may hold a password.
@@ -80,12 +83,15 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     whole, model = planned(ground, runtime, records)
     chosen = choose(whole, choice)
     layers = caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)
+    networks, room_of_networks = expected(sweep, ground.trials)
     facts = {
         **whole.counts(chosen),
         "not_prepared": [row.name for row in ground.undecoded],
         "absent_weights": list(ground.absent),
         "store_bytes": room(ground),
         "cache": [asdict(layer) for layer in layers],
+        "kept_networks": networks,
+        "kept_bytes": room_of_networks,
         "training_images": sum(trial.hparams.steps * trial.hparams.batch_size for trial in chosen),
         **asdict(estimate(sweep, chosen, whole, records, model)),
     }
@@ -97,6 +103,8 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
         say(f"decoding them will take {facts['store_bytes'] / 1e6:,.0f} MB in the store")
     for line in (*ground.remarks, *ground.absent, *caching.told(layers)):
         say(line)
+    if networks:
+        say(f"at most {networks:,} trained networks are kept ({room_of_networks / 1e6:,.0f} MB; train.keep)")
     if chosen:
         say(f"training shows at most {facts['training_images']:,} images of {_sides(chosen)} px")
     if facts["gpu_hours"]:
@@ -144,18 +152,22 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         # How many trials a cluster has room for is not known before they run.
         tally = Tally(whole, chosen, brake.meter, prices(model, bundle(chosen)), None if call.address else expected)
         writer.counts = hook.counts = tally.counts
+        keeping = Keeping(sweep, runtime.networks, [*whole.done, *whole.failed, *whole.to_run], records)
         start = time.monotonic()
         workshop = Workshop(ground, chosen, model)
         measurements, impossible = distances(ground, tracker)
         more = follow(ground, records, workshop, chosen, choice, [tally.more, lambda _, done, __: writer.adopt(done)])
         # Distances last: of the images that trials have passed to the classifier, they then find the features.
         jobs = [*workshop.jobs(chosen), *measurements]
-        outcome = work(jobs, ground, runtime, call.address, [writer, tally, hook], Display(tally), brake, more)
+        listeners = [writer, tally, hook, keeping]
+        outcome = work(jobs, ground, runtime, call.address, listeners, Display(tally), brake, more)
         if expected and outcome.complete:
             say(_compared(expected, time.monotonic() - start))
         waiting = writer.close()
         for note in (*(more.notes if more else ()), *writer.notes, *outcome.notes, *impossible, *brake.notes):
             say(note)
+        if not waiting and not writer.lost:
+            keeping.settle(Models(tracker), call.again, say)
     if writer.lost:
         raise UsageError(f"another driver took sweep '{sweep.name}' over, so this one ended; `fttune status` shows it")
     return _verdict(ground, tracker, outcome, waiting, call, brake, model)
@@ -199,7 +211,10 @@ def _verdict(
     if not whole.done:
         return code
     report, folder = _report([(ground.sweep, ground, tracker)], call.out)
-    _print_report(ground.sweep, tracker, report, folder, as_json=call.as_json, code=code)
+    if call.quiet:
+        say(f"report: {folder / 'report.html'}")
+    else:
+        _print_report(ground.sweep, tracker, report, folder, as_json=call.as_json, code=code)
     return code
 
 
@@ -208,8 +223,9 @@ def _report(parts: Sequence[tuple[Sweep, Ground, Tracker]], out: Path | None) ->
     sweep, _, tracker = parts[0]
     folder = out or Path("runs") / sweep.name
     logged = [_logged(*part) for part in parts]
+    records = {record.trial_id: record for records, _ in logged for record in records}
     report = analyse(
-        list({record.trial_id: record for records, _ in logged for record in records}.values()),
+        _oldest_first(records, [tracker for _, _, tracker in parts]),
         list({record.id: record for _, distances in logged for record in distances}.values()),
         name=" with ".join(one.name for one, _, _ in parts),
         image_edges=sweep.analysis.image_bands,
@@ -221,6 +237,15 @@ def _report(parts: Sequence[tuple[Sweep, Ground, Tracker]], out: Path | None) ->
     write_report(report, folder)
     tracker.log_report(sweep.name, folder)
     return report, folder
+
+
+def _oldest_first(records: Mapping[str, RunRecord], trackers: Sequence[Tracker]) -> list[RunRecord]:
+    """Of several sweeps too, where they share an experiment; different experiments follow each other."""
+    if len(trackers) == 1:
+        return list(records.values())
+    experiments = {(tracker.uri, tracker.experiment): tracker for tracker in trackers}
+    order = [record.trial_id for tracker in experiments.values() for record in tracker.records()]
+    return [records[trial_id] for trial_id in dict.fromkeys(order) if trial_id in records]
 
 
 def _logged(sweep: Sweep, ground: Ground, tracker: Tracker) -> tuple[list[RunRecord], list[DistanceRecord]]:
@@ -241,12 +266,13 @@ def _logged(sweep: Sweep, ground: Ground, tracker: Tracker) -> tuple[list[RunRec
 def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, *, as_json: bool, code: int) -> None:
     if as_json:
         table: dict[str, Any] = {"sweep": sweep.name, "exit_code": code, "report": str(folder)}
-        table["mlflow"] = masked(tracker.uri)
+        table |= {"mlflow": masked(tracker.uri), "trials": tracker.page(sweep.name)}
         return print_json(table | {"table": report.document})
     place = (
         f"MLflow: uv run mlflow ui --backend-store-uri {masked(tracker.uri)}   (experiment {sweep.tracking.experiment})"
     )
-    return print_lines([*summary(report).split("\n"), f"report: {folder / 'report.html'}", place])
+    trials = f"trials: {tracker.page(sweep.name)}"
+    return print_lines([*summary(report).split("\n"), f"report: {folder / 'report.html'}", place, trials])
 
 
 def _wanted(ground: Ground) -> list[Wanted]:

@@ -43,6 +43,8 @@ def write_sweep(folder: Path, **changes: Any) -> Path:
         },
         "train": {"lr": 0.05, "steps": 12, "batch_size": 6, "image_size": 32, "report_every": 4, "views": "flip"},
     } | changes
+    # A network takes seconds to be made ready for MLflow, which only tests of networks are worth.
+    sweep["train"] = {"keep": "none"} | sweep["train"]
     path = folder / f"{sweep['name']}.yaml"
     path.write_text(yaml.safe_dump(sweep))
     return path
@@ -86,7 +88,7 @@ _UNDISTURBED: dict[str, dict[str, Any]] = {}
 def undisturbed(sweep: Path, *overrides: str) -> dict[str, dict[str, Any]]:
     """The results of a sweep's trials by id, trained one after another in this process, the last first."""
     loaded = load_sweep(sweep, list(overrides))
-    runtime = replace(machine(loaded), cache=sweep.parent / "another_cache", state=None)
+    runtime = replace(machine(loaded), cache=sweep.parent / "another_cache", state=None, networks=None)
     trials = prepare(loaded, runtime, lambda *_: None).trials
     for trial in reversed(trials):
         if trial.id not in _UNDISTURBED:

@@ -40,6 +40,7 @@ def told(*words: object) -> Any:
         ("trian.lr=1", "did you mean 'train'?"),
         ("grid.datasets={digts: [5]}", "unknown dataset 'digts'; did you mean 'digits'?"),
         ("grid.backbones=[tinny]", "unknown backbone 'tinny'; did you mean 'tiny'?"),
+        ("distance.metrics=[cosin]", "distance.metrics: unknown metric 'cosin'; did you mean 'cosine'?"),
         ("grid.specs=['T(1-7)R(8)']", "layer spec 'T(1-7)R(8)' has 8 layers, but the network has 4: write T(1-3)R(4)"),
         ("grid.random_top=[9]", "9 new layers do not fit a network of 4"),
         ("resources.gpu=1.5", "resources.gpu: must be 'auto', a fraction <= 1 or a whole number, but got 1.5"),
@@ -154,6 +155,7 @@ def test_a_distance_names_its_band_and_what_it_rests_on() -> None:
     assert {name: row["value"] for name, row in rows.items() if name in ("svm", "cnn")} == {"svm": None, "cnn": None}
     assert "not measured: needs the images of --source" in fttune("distance", "photos", "--image-size", 64).stdout
     assert "needs the source's images" in refused("distance", "photos", "--image-size", 64, "--metric", "svm")
+    assert "did you mean 'cosine'" in refused("distance", "photos", "--image-size", 64, "--metric", "cosin")
     assert "sizes shipped: 64, 96" in refused("distance", "photos", "--image-size", 65)
 
 

@@ -44,6 +44,7 @@ UPPER = GROUND | {
     "data",
     "backbones",
     "features",
+    "classifier",
     "training",
     "distance",
     "tracking",
@@ -78,11 +79,14 @@ ROOMS: dict[str, set[str]] = {
     "caching": {"bundle", "cost", "trial", "ways"},
     "feature_cache": VALUES,
     "features": VALUES | {"data", "backbones"},
-    "training": VALUES | {"bundle", "cost", "footprint", "data", "backbones", "feature_cache", "features"},
+    "classifier": VALUES | {"data", "backbones", "features"},
+    "training": VALUES
+    | {"bundle", "cost", "footprint", "data", "backbones", "feature_cache", "features", "classifier"},
     "distance": VALUES | {"data", "backbones", "feature_cache", "features", "training"},
     "tracking": VALUES,
     "sweep": GROUND
-    | {"bundle", "caching", "cost", "footprint", "data", "backbones", "features", "training", "distance", "tracking"},
+    | {"bundle", "caching", "cost", "footprint", "data", "backbones", "features", "classifier", "training", "distance"}
+    | {"tracking"},
     "analysis": VALUES | {"tracking"},
     "terminal": GROUND,
     "inventory": UPPER | {"terminal"},
@@ -91,12 +95,29 @@ ROOMS: dict[str, set[str]] = {
     "status": UPPER | {"terminal"},
     "pretraining": UPPER | {"terminal"},
     "query": GROUND | {"analysis", "tracking"},
+    "trained": UPPER | {"terminal"},
     "asking": GROUND | {"query", "terminal"},
-    "commands": UPPER | {"asking", "describe", "query", "inventory", "pretraining", "session", "status", "terminal"},
+    "placing": UPPER | {"terminal"},
+    "trying": UPPER | {"placing"},
+    "advising": UPPER | {"placing", "session", "terminal", "trying"},
+    "commands": UPPER
+    | {
+        "advising",
+        "asking",
+        "describe",
+        "query",
+        "inventory",
+        "placing",
+        "pretraining",
+        "session",
+        "status",
+        "terminal",
+        "trained",
+    },
     "cli": GROUND | {"commands", "describe", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
-BARE = {"data", "backbones", "feature_cache", "features", "training", "distance"}
+BARE = {"data", "backbones", "feature_cache", "features", "classifier", "training", "distance"}
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
     "ray": {"fttune/sweep/tune.py", "fttune/sweep/admission.py", "fttune/sweep/feed.py"},
@@ -106,6 +127,7 @@ DOORS = {
     "datasets": {"fttune/data/huggingface.py"},  # an extra
     "sklearn": {"fttune/distance/linear_svm.py", "fttune/distance/scores.py", "fttune/training/convex.py"},
     "timm": {"fttune/backbones/chain.py"},  # an extra
+    "plotly": {"fttune/analysis/page.py"},
 }
 # What a bare machine does without: each is imported when the one thing that needs it is asked for.
 BARE_DOORS = {
@@ -172,10 +194,11 @@ def test_tables_regenerate_without_torch_or_ray(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("fttune.cli", ("torch", "ray", "mlflow", "optuna", "matplotlib", "pandas")),
+        ("fttune.cli", ("torch", "ray", "mlflow", "optuna", "matplotlib", "plotly", "pandas")),
         ("fttune.sweep.tune", ("torch", "mlflow")),
         ("fttune.sweep.ground", ("torch", "ray", "mlflow", "optuna")),
-        ("fttune.analysis.report", ("torch", "ray", "mlflow", "sklearn", "scipy.stats")),
+        ("fttune.analysis.advice", ("torch", "ray", "mlflow", "matplotlib")),
+        ("fttune.analysis.report", ("torch", "ray", "mlflow", "matplotlib", "plotly", "sklearn", "scipy.stats")),
         ("fttune.tracking.table", ("torch", "ray", "mlflow")),
         ("fttune.training.run", ("ray", "mlflow", "pydantic", "typer")),
         ("fttune.training.pretrain", ("ray", "mlflow", "pydantic", "typer")),

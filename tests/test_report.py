@@ -1,25 +1,31 @@
 """A report is made from records alone: every number with its n and its runs, nothing fetched."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from constructed import make_distance, make_pairs_of_runs, make_run
 from fttune.analysis.figures import FIGURES
+from fttune.analysis.page import render_page
 from fttune.analysis.report import Report, analyse, notes, summary, write_report
+from fttune.analysis.sheet import Sheet
+from fttune.analysis.tables import TABLES
 from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import read_parquet
 
 FILES = {f"fig{n}.{form}" for n in (1, 2, 3) for form in ("png", "svg", "json")}
 FILES |= {f"table{n}.{form}" for n in (1, 2, 3) for form in ("md", "json")}
-FILES |= {f"{table}.{form}" for table in ("regret", "trend", "modes", "scores") for form in ("md", "json")}
+FILES |= {f"{table}.{form}" for table in ("regret", "trend", "modes", "scores", "costs") for form in ("md", "json")}
 FILES |= {"table.md", "table.json", "runs.parquet", "distances.parquet", "report.html"}
 
 
@@ -125,7 +131,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "input"):
             self.open.append(tag)
         self.fetched += [
             v or "" for k, v in attrs if k in ("src", "href", "xlink:href") and not (v or "").startswith("#")
@@ -140,8 +146,12 @@ class _Page(HTMLParser):
 
 
 def drawings(page: str) -> Iterator[str]:
-    for part in page.split("<svg")[1:]:
-        yield f"<svg{part.split('</svg>')[0]}</svg>"
+    for part in page.split("<noscript>")[1:]:
+        yield part.split("</noscript>")[0]
+
+
+def without_scripts(page: str) -> str:
+    return re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
 
 
 def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
@@ -151,12 +161,70 @@ def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     page.feed(text)
     assert page.fetched == []
     assert page.open == []
-    assert page.tags.count("svg") == 3
-    assert "script" not in page.tags
-    assert "@import" not in text
-    assert not [part for part in text.split("url(")[1:] if not part.startswith("#")]
+    assert page.tags.count("script") == 3  # numbers, Plotly, the page's own
+    assert "default-src 'none'" in text
+    assert text.count(get_plotlyjs()) == 1
+    assert len(text) - len(get_plotlyjs()) < 500_000
+    own = without_scripts(text)
+    assert "@import" not in own
+    assert not [part for part in own.split("url(")[1:] if not part.startswith("#")]
+    assert len(list(drawings(text))) == 3
     for drawing in drawings(text):
         ET.fromstring(drawing)
+
+
+def test_what_the_advice_is_worth_stands_first_its_headline_before_all(tmp_path: Path) -> None:
+    report = make_report(grid(), DISTANCES)
+    sheets = {name: make(report) for name, make in TABLES.items()}
+    sheets["regret"] = Sheet(
+        title="Regret", columns=("policy", "regret"), rows=({"policy": "table", "regret": 0.01},),
+        notes=("Following the table costs 1.0 point of accuracy.", "n = 4 pairs."),
+    )  # fmt: skip
+    text = render_page(report, ["a note"], sheets, dict.fromkeys(FIGURES, "<svg></svg>"))
+    main = text[text.index("<main") :]
+    order = [
+        main.index(part) for part in ("What the advice is worth", "costs 1.0", "policy", "n = 4", "Recommendation")
+    ]
+    assert order == sorted(order)
+    assert main.count("costs 1.0 point") == 1
+
+
+def test_every_table_is_on_the_page_and_every_box_with_its_test(tmp_path: Path) -> None:
+    runs = [run for name in "ab" for run in make_pairs_of_runs(name, 5, 1.5)]
+    report = make_report(runs, [make_distance(name, 0.1) for name in "ab"])
+    write_report(report, tmp_path)
+    text = without_scripts((tmp_path / "report.html").read_text())
+    for make in TABLES.values():
+        assert text.count(f'aria-label="{escape(make(report).title)}"') == 1
+    assert text.count("flip p 0.5, with Holm 0.5") == 1
+
+
+def test_a_pair_that_is_counted_with_a_remark_shows_it(tmp_path: Path) -> None:
+    write_report(make_report(make_pairs_of_runs("a", 5, 0.2, seeds=1), DISTANCES), tmp_path)
+    text = without_scripts((tmp_path / "report.html").read_text())
+    pairs = text[text.index('<details id="box-L-L">') :]
+    assert "<th scope=col>remark</th>" in pairs
+    assert "within 2 times chance" in pairs.split("</details>")[0]
+
+
+def test_the_page_counts_what_is_missing_and_what_is_stale(tmp_path: Path) -> None:
+    runs = [replace(run, git_commit="new") for run in grid()]
+    old = [replace(run, git_commit="old") for run in runs[:2]]
+    near = [make_run("tune", 0.5, dataset="c"), make_run("freeze", 0.1, dataset="c")]
+    alone = make_run("tune", 0.5, dataset="a", images_per_class=99)
+    write_report(make_report([*old, *near, alone, *runs[2:]], DISTANCES), tmp_path)
+    text = without_scripts((tmp_path / "report.html").read_text())
+    told = text[text.index("What is missing or stale</h2>") :]
+    for line in (
+        "Asked for, no finished run: 0",
+        "Failed trials: 0",
+        "Pairs left out of averages: 1",
+        "Results without a fair partner: 7",  # in the table and in Fig. 1
+        "Pairs without a distance, in no box: 1",
+        "Stale runs, of another origin than the newest: 5",
+    ):
+        assert line in told
+    assert old[0].trial_id in told
 
 
 def test_names_of_users_do_not_become_markup(tmp_path: Path) -> None:
@@ -164,8 +232,20 @@ def test_names_of_users_do_not_become_markup(tmp_path: Path) -> None:
     runs = make_pairs_of_runs(wicked, 5, 1.1)
     write_report(make_report(runs, [make_distance(wicked, 0.1)]), tmp_path)
     text = (tmp_path / "report.html").read_text()
-    assert wicked not in text
+    assert wicked not in without_scripts(text)
     assert "&lt;b&gt;&amp;x" in text
+    numbers = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert numbers
+    assert not set("<>&") & set(numbers[1])
+    assert f'"{wicked}, 5 per class' in json.dumps(json.loads(numbers[1]))
+
+
+def test_a_name_that_turns_the_line_around_is_written_out() -> None:
+    odd = "abc\u202e\x1b[31m"
+    report = make_report(make_pairs_of_runs(odd, 5, 1.1), [make_distance(odd, 0.1)])
+    text = render_page(report, [], {}, dict.fromkeys(FIGURES, "<svg></svg>"))
+    assert not set("\u202e\x1b") & set(without_scripts(text))
+    assert r"abc\u202e\x1b[31m" in text
 
 
 def test_the_printed_table_states_what_it_rests_on() -> None:
@@ -265,7 +345,7 @@ def test_the_regret_stands_at_the_top(tmp_path: Path) -> None:
     assert summary(report).startswith("Regret, points of test accuracy lost on a dataset left out (n = 2 datasets")
     write_report(report, tmp_path)
     page, words = (tmp_path / "report.html").read_text(), (tmp_path / "table.md").read_text().splitlines()
-    assert page.index("What the advice is worth") < page.index("<h2>Recommendation</h2>")
+    assert page.index("What the advice is worth") < page.index("Recommendation</h2>")
     assert words[2].startswith("Regret, points of test accuracy lost")
     assert json.loads((tmp_path / "regret.json").read_text())["rows"][0]["policy"] == "table"
 
@@ -286,3 +366,6 @@ def test_no_runs_at_all_still_make_a_report(tmp_path: Path) -> None:
     write_report(make_report([], []), tmp_path)
     assert "No evidence" in (tmp_path / "table.md").read_text()
     assert "No runs." in (tmp_path / "table1.md").read_text()
+    page = without_scripts((tmp_path / "report.html").read_text())
+    assert page.count("<figure><svg") == 3  # the printed figures, which say that there is nothing
+    assert 'data-figure="' not in page

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fttune.errors import ConfigError, StoreError, UnreachableError
 from fttune.plan import pending
 from fttune.record import DistanceRecord, RunRecord
+from fttune.session import _oldest_first
 from fttune.tracking.fields import record_name, record_params, record_tags, trial_params, unpack
 from fttune.tracking.runs import Tracker, resolve_uri
 from fttune.tracking.table import export, read_parquet
@@ -260,3 +261,14 @@ def test_a_deleted_experiment_is_not_written_to(tracker: Tracker) -> None:
     MlflowClient(tracker.uri).delete_experiment(found.experiment_id)
     with pytest.raises(ConfigError, match=r"tracking\.experiment 'fttune' was deleted"):
         Tracker(tracker.uri, "fttune").open_sweep("small")
+
+
+def test_the_runs_of_two_sweeps_are_reported_oldest_first_where_they_share_an_experiment(tracker: Tracker) -> None:
+    late, early = (record_of(trial) for trial in TRIALS[:2])
+    finish(tracker, late, sweep="one", at=2000)
+    finish(tracker, early, sweep="two", at=1000)
+    trackers = [tracker, Tracker(tracker.uri, tracker.experiment)]
+    records = {record.trial_id: record for one in ("one", "two") for record in tracker.records(one)}
+    assert list(records.values()) == [late, early]
+    assert _oldest_first(records, trackers) == [early, late]
+    assert _oldest_first(records, trackers[:1]) == [late, early]

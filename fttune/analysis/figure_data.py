@@ -23,6 +23,8 @@ class Points:
     names: tuple[str, ...]  # dataset of each point
     x: tuple[float, ...]
     y: tuple[float, ...]  # ratios
+    pairs: tuple[Pair, ...] = ()  # of each point
+    tops: tuple[int, ...] = ()  # how many new layers the two results of a pair have
     flagged: tuple[str, ...] = ()  # a line for each pair that is not shown, and why
     unpaired: tuple[str, ...] = ()  # a line for each result without a fair partner
     unplaced: tuple[str, ...] = ()  # a line for each pair whose dataset has no distance
@@ -51,10 +53,17 @@ class Curve:
     """Test accuracy of one spec on one dataset: each seed's, and their mean."""
 
     panel: str  # the dataset, with the backbone where there are several
+    dataset: str
+    backbone: str
+    spec: str
+    random_top: int
     mode: str
     new: str  # how many new layers; a mixed spec written out
     x: tuple[int, ...]  # images per class of each point
     y: tuple[float, ...]  # accuracy of each point
+    vals: tuple[float, ...]  # val accuracy of each point
+    seeds: tuple[int, ...]  # of each point
+    trial_ids: tuple[str, ...]  # of each point
     chance: float
 
     def means(self) -> tuple[list[int], list[float]]:
@@ -87,6 +96,7 @@ def copying_data(evidence: Evidence) -> list[Points]:
     return [
         _points(
             found[more, mode].pairing if (more, mode) in found else Pairing(pairs=(), unpaired=()),
+            tops=(top, more),
             title=title,
             y_label=f"top {top} new / top {more} new",
         )
@@ -98,7 +108,7 @@ def copying_data(evidence: Evidence) -> list[Points]:
 def tuning_data(evidence: Evidence) -> list[Points]:
     """Fig. 2: T over F with one new layer, against images per class and against distance."""
     pairing = tune_to_freeze(evidence.results, evidence.distances)
-    left = _points(pairing, title="By images per class", y_label="tuned / frozen", edge=evidence.large)
+    left = _points(pairing, tops=(1,), title="By images per class", y_label="tuned / frozen", edge=evidence.large)
     placed = [(pair, pair.distance) for pair in pairing.counted if pair.distance is not None]
     right = Points(
         title="By distance",
@@ -107,6 +117,8 @@ def tuning_data(evidence: Evidence) -> list[Points]:
         names=tuple(pair.dataset for pair, _ in placed),
         x=tuple(distance for _, distance in placed),
         y=tuple(pair.ratio for pair, _ in placed),
+        pairs=tuple(pair for pair, _ in placed),
+        tops=left.tops,
         flagged=left.flagged,
         unpaired=left.unpaired,
         unplaced=tuple(_name(pair) for pair in pairing.counted if pair.distance is None),
@@ -123,17 +135,24 @@ def accuracy_data(evidence: Evidence) -> list[Curve]:
     return [
         Curve(
             panel=panel,
+            dataset=here[0].dataset,
+            backbone=here[0].backbone,
+            spec=spec,
+            random_top=random_top,
             mode=mode,
             new=spec if mode == "mixed" else f"{random_top} new",
             x=tuple(r.images_per_class for r in here),
             y=tuple(r.test for r in here),
+            vals=tuple(r.val for r in here),
+            seeds=tuple(r.seed for r in here),
+            trial_ids=tuple(r.trial_id for r in here),
             chance=here[0].chance,
         )
         for (panel, random_top, mode, spec), here in sorted(groups.items())
     ]
 
 
-def _points(pairing: Pairing, *, title: str, y_label: str, edge: float | None = None) -> Points:
+def _points(pairing: Pairing, *, tops: tuple[int, ...], title: str, y_label: str, edge: float | None = None) -> Points:
     pairs = pairing.counted
     return Points(
         title=title,
@@ -142,6 +161,8 @@ def _points(pairing: Pairing, *, title: str, y_label: str, edge: float | None = 
         names=tuple(pair.dataset for pair in pairs),
         x=tuple(float(pair.images_per_class) for pair in pairs),
         y=tuple(pair.ratio for pair in pairs),
+        pairs=pairs,
+        tops=tops,
         flagged=tuple(f"{_name(pair)}: {pair.flagged}" for pair in pairing.pairs if pair.flagged),
         unpaired=pairing.unpaired,
         edge=edge,

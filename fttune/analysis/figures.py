@@ -112,6 +112,19 @@ def rendered(figure: "Figure", form: str) -> bytes:
     return buffer.getvalue()
 
 
+def ratio_scale(ratios: Sequence[float]) -> tuple[float, float, list[float]]:
+    """Ends and ticks of a log axis with 1 in sight, and some room about the outermost points."""
+    low, high = min([*ratios, 0.98]), max([*ratios, 1.02])
+    room = (high / low) ** 0.07
+    return low / room, high * room, ratio_ticks(low / room, high * room) if ratios else []
+
+
+def image_scale(places: Sequence[float]) -> tuple[float, float, list[float]]:
+    """Ends and ticks of a log axis of images per class."""
+    low, high = min(places) / 1.4, max(places) * 1.4
+    return low, high, spaced_ticks(places, low, high)
+
+
 def ratio_ticks(low: float, high: float) -> list[float]:
     """Round numbers in [low, high] for a log axis of ratios, 1 among them, as fine as eight labels allow."""
     steps = [[step * n for n in range(1, round(high / step) + 1)] for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)]
@@ -175,24 +188,22 @@ def _draw_points(axis: "Axes", panel: Points, names: Sequence[str]) -> None:
 def _scale_images(axis: "Axes", places: Sequence[float]) -> None:
     from matplotlib.ticker import NullLocator, StrMethodFormatter
 
-    low, high = min(places) / 1.4, max(places) * 1.4
+    low, high, ticks = image_scale(places)
     axis.set_xscale("log")
     axis.set_xlim(low, high)
-    axis.set_xticks(spaced_ticks(places, low, high))
+    axis.set_xticks(ticks)
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.xaxis.set_minor_locator(NullLocator())
 
 
 def _scale_ratios(axes: Sequence["Axes"], ratios: Sequence[float]) -> None:
-    """Log scale with 1 in sight, and some room about the outermost points."""
     from matplotlib.ticker import NullLocator, StrMethodFormatter
 
-    low, high = min([*ratios, 0.98]), max([*ratios, 1.02])
-    room = (high / low) ** 0.07
+    low, high, ticks = ratio_scale(ratios)
     for axis in axes:
         axis.set_yscale("log")
-        axis.set_ylim(low / room, high * room)
-        axis.set_yticks(ratio_ticks(low / room, high * room) if ratios else [])
+        axis.set_ylim(low, high)
+        axis.set_yticks(ticks)
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.yaxis.set_minor_locator(NullLocator())
 

@@ -1,158 +1,169 @@
-"""The report as one HTML page that needs nothing but itself: no script, no font, no address is fetched."""
+"""The report as one HTML page that needs nothing but itself: it works offline, and its policy forbids the network."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from typing import Any
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Protocol
 
+from fttune.analysis.boxes import NARROWED, pairs, pairs_of_boxes, verdicts
+from fttune.analysis.facets import Facets, tops_of
+from fttune.analysis.figure_data import Evidence
+from fttune.analysis.figures import FIGURES, behind
+from fttune.analysis.filters import filters
+from fttune.analysis.gaps import Found, gaps, provenance
+from fttune.analysis.legend import legend
+from fttune.analysis.markup import Code, Section, embedded, folded, listed, plain, row, table
+from fttune.analysis.origins import origins
+from fttune.analysis.panels import Panel, panels
+from fttune.analysis.recommend import Table
 from fttune.analysis.sheet import Sheet
+from fttune.record import RunRecord
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; --soft: #8882; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { border: 1px solid var(--line); padding: .35rem .6rem; text-align: left; vertical-align: top; }
-.sheet { font-size: .8rem; }
-.sheet th, .sheet td { padding: .2rem .4rem; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-.box strong { display: block; font-size: 1.1rem; }
-.box small { display: block; opacity: .8; }
-figure { margin: 1.5rem 0; background: white; color: black; padding: .5rem; overflow-x: auto; }
-figure svg { max-width: 100%; height: auto; }
-details { margin: .5rem 0; }
-summary { cursor: pointer; }
-code { font-size: .9em; overflow-wrap: anywhere; }
-@media print { details { display: block; } body { max-width: none; } }
-"""
-_BANDS = ("L", "M", "H")
+_STYLES = "style-src 'unsafe-inline'; img-src data: blob:"  # what Plotly draws with, and saves a picture through
+# Sheets that have a section of their own; any other stands with the tables.
+_PLACED = ("regret", "trend", "table2", "costs")
 
 
-def render_page(document: Mapping[str, Any], figures: Mapping[str, tuple[str, str]], sheets: Sequence[Sheet]) -> str:
-    """A page from a report's document, for each figure its caption and its SVG, and the tables, the regret first."""
-    name = escape(document["name"])
-    worth, *beside = sheets
-    body = [
-        f"<h1>Freeze or tune: {name}</h1>",
-        worth.html(),
-        _recommendations(document),
-        *(f"<p>{escape(line)}</p>" for line in document["notes"]),
-        *(_figure(caption, svg) for caption, svg in figures.values()),
-        *(sheet.html() for sheet in beside),
-        "<h2>The pairs behind each box</h2>",
-        *(_pairs(_title(box), box["pairs"]) for box in document["boxes"] if box["pairs"]),
-        _pairs("Distance not measured, so in no box", document["unplaced_pairs"]),
-        "<h2>The pairs behind copying more layers</h2>",
-        *(
-            _pairs(f"{d['mode']}: top {d['top']} new / top {d['random_top']} new", d["pairs"])
-            for d in document["copying"]
-        ),
-        _lines("Runs without a fair partner", document["unpaired"]),
-        _lines("Asked for and not there", document["missing"]),
-        _lines("Failed trials", [f"{row['trial_id']}: {row['error']}" for row in document["failed"]]),
-        "<h2>What it cost</h2>",
-        _table(_COST, [{"mode": mode, **row} for mode, row in document["seconds"].items()]),
-        "<h2>Where it comes from</h2>",
-        _provenance(document["provenance"]),
+class Findings(Found, Protocol):
+    """What of a report the page shows."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def table(self) -> Table: ...
+
+    @property
+    def evidence(self) -> Evidence: ...
+
+
+def render_page(
+    report: Findings, lines: Sequence[str], sheets: Mapping[str, Sheet], drawings: Mapping[str, str]
+) -> str:
+    """A page from a report, the lines under its table, its sheets, and its figures as SVG for who runs no scripts."""
+    facets = Facets.of(report.records, report.table.image_edges)
+    evidence, known = report.evidence, origins(report.records)
+    drawn = panels(evidence, facets)
+    tables = [f"<h3>{plain(s.title)}</h3>{s.html()}" for name, s in sheets.items() if name not in _PLACED]
+    parts = [
+        *_advice(sheets),
+        Section(place="verdicts", title="Recommendation", content=verdicts(report.table) + listed(lines)),
+        *_placed("trend", "The smooth model beside the table", sheets),
+        filters(facets),
+        Section(place="pairs", title="The pairs behind each box", content=_pairs_of_table(report, facets)),
+        *(_figure(name, drawn[name], drawings[name], report, facets) for name in FIGURES),
+        *_placed("table2", "Distances", sheets),
+        *_placed("costs", "What it cost", sheets),
+        Section(place="gaps", title="What is missing or stale", content=gaps(report, known)),
+        Section(place="tables", title="Tables beside the paper's", content="".join(tables)),
+        Section(place="origins", title="Where it comes from", content=_origins(provenance(known))),
+        Section(place="runs", title="Every run", content=_runs(report.records, facets)),
     ]
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>fttune: {name}</title><style>{_STYLE}</style>"
-    )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(body) + "\n</body></html>\n"
+    return _document(f"Freeze or tune: {plain(report.name)}", parts, embedded(drawn))
 
 
-_COST = ("mode", "trials", "seconds", "data_seconds", "feature_seconds", "train_seconds", "eval_seconds")
-_PAIR = (
-    "dataset",
-    "images_per_class",
-    "seed",
-    "numerator",
-    "denominator",
-    "ratio",
-    "flagged",
-    "numerator_id",
-    "denominator_id",
-)
+def _document(title: str, parts: Sequence[Section | str], data: str) -> str:
+    """The whole; scripts are allowed by digest, so a name that became markup against all care would still not run."""
+    from plotly.offline import get_plotlyjs
 
-
-def _recommendations(document: Mapping[str, Any]) -> str:
-    images, distances = document["image_edges"], document["distance_edges"]
-    columns = _spans(images[0], images[1], "1", 1)
-    rows = _spans(distances[0], distances[1], "0", 0)
-    head = "".join(f"<th scope=col>{band} ({span})</th>" for band, span in zip(_BANDS, columns, strict=True))
-    boxes = {(box["distance"], box["images"]): box for box in document["boxes"]}
-    body = "".join(
-        f"<tr><th scope=row>{band} ({span})</th>{''.join(_box(boxes[band, column]) for column in _BANDS)}</tr>"
-        for band, span in zip(_BANDS, rows, strict=True)
-    )
-    return (
-        "<h2>Recommendation</h2><div class=wide><table><thead><tr><th>cosine distance \\ images per class</th>"
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    scripts = [get_plotlyjs(), _file("page.js")]
+    allowed = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    policy = f"default-src 'none'; script-src {allowed}; {_STYLES}; base-uri 'none'; form-action 'none'"
+    links = "".join(part.link for part in parts if isinstance(part, Section))
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{title}</title><style>{_file('page.css')}</style></head>",
+            f'<body><a class="skip" href="#content">Skip to the content</a><header><h1>{title}</h1>',
+            f'<nav aria-label="Contents">{links}</nav></header><main id="content" tabindex="-1">',
+            *map(str, parts),
+            '</main><p id="told" class="unseen" aria-live="polite"></p>',
+            f'<script type="application/json" id="data">{data}</script>',
+            *(f"<script>{script}</script>" for script in scripts),
+            "</body></html>\n",
+        ]
     )
 
 
-def _box(box: Mapping[str, Any]) -> str:
-    lines = []
-    if box["ratio"] is not None:
-        interval = (
-            f" [{box['low']:.3f}, {box['high']:.3f}]"
-            if box["low"] is not None
-            else " (no interval: one seed of one dataset)"
+def _placed(name: str, title: str, sheets: Mapping[str, Sheet]) -> list[Section]:
+    """A sheet as a section of its own."""
+    return [Section(place=name, title=title, content=sheets[name].html())] if name in sheets else []
+
+
+def _advice(sheets: Mapping[str, Sheet]) -> list[Section]:
+    """What the advice is worth, its headline, which is the sheet's first note, before its rows."""
+    if "regret" not in sheets:
+        return []
+    headline, *notes = sheets["regret"].notes
+    rows = replace(sheets["regret"], notes=()).html()
+    content = f'<p class="headline">{plain(headline)}</p>{rows}{folded("How this was found", listed(notes))}'
+    return [Section(place="regret", title="What the advice is worth", content=content)]
+
+
+def _figure(name: str, drawn: Sequence[Panel], drawing: str, report: Findings, facets: Facets) -> Section:
+    """Panels for the script to draw; where there are none, or no script, the printed figure."""
+    caption, printed = FIGURES[name].caption, drawing[drawing.index("<svg") :]
+    if drawn:
+        panels = f'<div class="panels" data-figure="{name}"></div>{legend(drawn, facets)}'
+        printed = f"{panels}<noscript>{printed}</noscript>"
+    told = f"<figcaption>{plain(caption)} {plain(behind(report.evidence))}.</figcaption>"
+    content = f"<figure>{printed}{told}</figure>"
+    if name == "fig1":
+        content += _copying(report, facets)
+    title = f"Fig. {name.removeprefix('fig')}: {caption.partition(':')[0].lower()}"
+    return Section(place=name, title=title, content=content)
+
+
+def _copying(report: Findings, facets: Facets) -> str:
+    """The pairs of Fig. 1."""
+    return "".join(
+        pairs(
+            f"{d.mode}: top {d.top} new / top {d.random_top} new",
+            d.pairing.pairs,
+            tops_of(d),
+            facets,
+            names=(f"{d.top} new", f"{d.random_top} new"),
         )
-        lines.append(f"{box['ratio']:.3f}{interval}")
-        lines.append(f"n = {box['counted']} pairs of {len(box['datasets'])} datasets")
-    if box["flagged"]:
-        lines.append(f"{box['flagged']} near chance, left out")
-    if box["thin"]:
-        lines.append("thin: one dataset alone")
-    lines.append(f"paper: {escape(box['published'])}")
-    small = "".join(f"<small>{line}</small>" for line in lines)
-    return f"<td class=box><strong>{escape(box['verdict'])}</strong>{small}</td>"
-
-
-def _figure(caption: str, svg: str) -> str:
-    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _title(box: Mapping[str, Any]) -> str:
-    return f"Distance {box['distance']}, images {box['images']}: {box['verdict']}"
-
-
-def _pairs(title: str, pairs: Sequence[Mapping[str, Any]]) -> str:
-    if not pairs:
-        return ""
-    return f"<details><summary>{escape(title)} ({len(pairs)} pairs)</summary>{_table(_PAIR, pairs)}</details>"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    head = "".join(f"<th scope=col>{escape(column.replace('_', ' '))}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(_field(row[column]) for column in columns)}</tr>" for row in rows)
-    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def _field(value: Any) -> str:
-    if isinstance(value, int | float):
-        return f"<td class=number>{value if isinstance(value, int) else format(value, '.4g')}</td>"
-    return f"<td>{escape('-' if value is None else str(value))}</td>"
-
-
-def _lines(title: str, lines: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<h2>{escape(title)}</h2><ul>{items}</ul>" if lines else ""
-
-
-def _provenance(facts: Mapping[str, Sequence[str]]) -> str:
-    rows = "".join(
-        f"<tr><th scope=row>{escape(name.replace('_', ' '))}</th><td>"
-        f"{'<br>'.join(f'<code>{escape(value)}</code>' for value in values) or '-'}</td></tr>"
-        for name, values in facts.items()
+        for d in report.copying
     )
-    return f"<div class=wide><table>{rows}</table></div>"
 
 
-def _spans(low: float, high: float, start: str, step: int) -> tuple[str, str, str]:
-    dash = "\N{EN DASH}"
-    if step:
-        return f"{start}{dash}{low - step:g}", f"{low:g}{dash}{high - step:g}", f"≥ {high:g}"
-    return f"{start}{dash}{low:g}", f"{low:g}{dash}{high:g}", f"≥ {high:g}"
+def _pairs_of_table(report: Findings, facets: Facets) -> str:
+    unplaced = [pair for pair in report.pairing.pairs if pair.distance is None]
+    title = "Distance not measured, so in no box"
+    return pairs_of_boxes(report.table, facets) + pairs(title, unplaced, [1], facets, names=("tuned", "frozen"))
+
+
+def _runs(records: Sequence[RunRecord], facets: Facets) -> str:
+    columns = ("dataset", "images per class", "backbone", "spec", "mode", "seed", "lr", "val", "test", "seconds")
+    rows = [
+        row(
+            (
+                *(one.dataset, one.images_per_class, one.backbone, one.spec, one.mode, one.seed, one.lr),
+                *(one.val_accuracy, one.test_accuracy, one.seconds, one.status, Code(one.trial_id)),
+            ),
+            id=f"run-{one.trial_id}",
+            data_code=facets.of_run(one),
+        )
+        for one in records
+    ]
+    content = table((*columns, "status", "run"), rows, name="Every run")
+    asked = "<p>What else was logged of a run: <code>fttune runs --filter trial_id=RUN --json</code>.</p>"
+    return asked + folded(f"All runs ({len(rows)})", content, lead=NARROWED)
+
+
+def _origins(rows: str) -> str:
+    return f"{rows}<p>Page made by fttune {version('fttune')}.</p>"
+
+
+def _file(name: str) -> str:
+    return files("fttune.analysis").joinpath(name).read_text()
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

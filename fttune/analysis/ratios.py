@@ -108,6 +108,19 @@ def compare_depths(results: Sequence[Result], distances: Distances) -> list[Dept
     ]
 
 
+def between(
+    results: Sequence[Result], distances: Distances, *, above: tuple[str, int], below: tuple[str, int]
+) -> Pairing:
+    """One choice of mode and number of new layers against another, whichever of the two they differ in, or both."""
+    kinds = (_choice(*above), _choice(*below))
+    here = [result for result in results if _choice(result.mode, result.random_top) in kinds]
+    return _pair(here, lambda r: _choice(r.mode, r.random_top), kinds, kinds[0], distances)
+
+
+def _choice(mode: str, random_top: int) -> str:
+    return f"{mode}, {random_top} new"
+
+
 def _pair(
     results: Sequence[Result],
     axis: Callable[[Result], str],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fttune.analysis.figure_data import Evidence
-from fttune.analysis.figures import FIGURES, behind, rendered
+from fttune.analysis.figures import FIGURES, rendered
 from fttune.analysis.notes import against_the_paper, tests_told, tilt
 from fttune.analysis.page import render_page
 from fttune.analysis.published import published_verdict
@@ -109,7 +109,7 @@ def analyse(
     wanted: Sequence[Wanted] = (),
     defaults: Collection[HParams] = (),
 ) -> Report:
-    """From records to the table; `wanted`, the cells and seeds asked for, lets it tell what is missing.
+    """From records, oldest first, to the table; `wanted`, the cells and seeds asked for, tells what is missing.
 
     `defaults`, the settings of the sweeps' files, are what the settings that searches chose are held against.
     """
@@ -163,9 +163,8 @@ def write_report(report: Report, out: Path) -> None:
         _write_json(out / "table.json", report.document)
         write_parquet(out / "runs.parquet", report.records, RunRecord)
         write_parquet(out / "distances.parquet", report.distances, DistanceRecord)
-        captions = {name: f"{row.caption} {behind(evidence)}." for name, row in FIGURES.items()}
-        shown = {name: (captions[name], drawn[name].decode()) for name in drawn}
-        _write(out / "report.html", render_page(report.document, shown, list(sheets.values())).encode())
+        drawings = {name: svg.decode() for name, svg in drawn.items()}
+        _write(out / "report.html", render_page(report, notes(report).splitlines(), sheets, drawings).encode())
 
 
 def summary(report: Report) -> str:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from html import escape
 from typing import Any
+
+from fttune.analysis.markup import listed, row, table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,12 +54,9 @@ class Sheet:
         return "\n".join([f"## {self.title}", "", *body, *nothing, *(f"\n{note}" for note in self.notes)])
 
     def html(self) -> str:
-        """As a part of a page."""
-        head = "".join(f"<th scope=col>{escape(column)}</th>" for column in self.columns)
-        rows = "".join(f"<tr>{''.join(_cell(row[column]) for column in self.columns)}</tr>" for row in self.rows)
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        table = f"<div class=wide><table class=sheet><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        return f"<h2>{escape(self.title)}</h2>{table}{notes}"
+        """As a part of a page, under a heading that is not given here."""
+        rows = [row(_shown(one[column]) for column in self.columns) for one in self.rows]
+        return table(self.columns, rows, name=self.title) + listed(self.notes)
 
 
 def text(value: Value) -> str:
@@ -76,6 +74,5 @@ def _line(fields: Sequence[str], widths: Sequence[int]) -> str:
     return f"| {' | '.join(field.ljust(width) for field, width in zip(fields, widths, strict=True))} |"
 
 
-def _cell(value: Value) -> str:
-    kind = " class=number" if isinstance(value, int | float) else ""
-    return f"<td{kind}>{escape(text(value))}</td>"
+def _shown(value: Value) -> str | int | float | None:
+    return str(value) if isinstance(value, Measure) else value

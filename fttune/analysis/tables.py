@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from fttune.analysis.agreement import Agreement, Values, agreements
+from fttune.analysis.costs import costs_sheet
 from fttune.analysis.foretold import foretold_sheet
 from fttune.analysis.modes import modes_sheet
 from fttune.analysis.published import published_verdict, tables
@@ -48,6 +49,9 @@ class Findings(Protocol):
     def distances(self) -> Sequence[DistanceRecord]: ...
 
     @property
+    def pairing(self) -> Pairing: ...
+
+    @property
     def table(self) -> Table: ...
 
     @property
@@ -55,9 +59,6 @@ class Findings(Protocol):
 
     @property
     def regret(self) -> Regret: ...
-
-    @property
-    def pairing(self) -> Pairing: ...
 
     @property
     def missing(self) -> Sequence[str]: ...
@@ -136,6 +137,7 @@ TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "table1": lambda report: _with_runs(datasets_sheet(report.records), report),
     "table2": lambda report: distances_sheet(report.distances, report.table.distance_edges),
     "table3": lambda report: _with_runs(verdicts_sheet(report.table), report),
+    "costs": lambda report: costs_sheet(report.records, report.pairing.pairs),
     "trend": lambda report: trend_sheet(report.trend, report.table),
     "modes": lambda report: modes_sheet(report.records, report.table.confidence),
     "scores": lambda report: foretold_sheet(report.distances, report.pairing.pairs),

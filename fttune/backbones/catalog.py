@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fttune.backbones import networks
 from fttune.backbones import weights as files
 from fttune.backbones.backbone import Backbone, Fill, later
-from fttune.errors import UsageError, unknown
+from fttune.errors import UsageError, WeightsError, unknown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -271,6 +271,15 @@ def weights_digest(name: str, weights: Path | None = None) -> str:
     """
     path = _file(find(name), weights)
     return files.digest_of(path) if path else hashlib.sha256(f"{name} as built, version {_BUILT}".encode()).hexdigest()
+
+
+def weights_bytes(name: str, weights: Path | None = None) -> int:
+    """The size of the weights file; 0 for a network that has none, WeightsError where it is missing."""
+    path = _file(find(name), weights)
+    try:
+        return path.stat().st_size if path else 0
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot read the weights: {error.strerror}") from None
 
 
 def _file(row: Backbone, weights: Path | None) -> Path | None:

@@ -1,7 +1,8 @@
 """Named tensors in one file that holds no code: safetensors; the only file that imports it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,18 +34,37 @@ def read_tensors(path: Path) -> dict[str, "Tensor"]:
     return read_with_values(path)[0]
 
 
+def read_values(path: Path) -> Any:
+    """The plain values in the header of a file, None where there are none; no tensor is read, torch is not imported.
+
+    WeightsError, naming the file, when it cannot be read.
+    """
+    with _opened(path, "numpy") as file:
+        return _told(file)
+
+
 def read_with_values(path: Path) -> tuple[dict[str, "Tensor"], Any]:
     """The tensors of a file by name, on the CPU, and the plain values beside them (None where there are none).
 
     WeightsError, naming the file, when it cannot be read.
     """
+    with _opened(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _told(file)  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path, framework: str) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
-            told = (file.metadata() or {}).get(_VALUES)
-            return {name: file.get_tensor(name) for name in file.keys()}, told and json.loads(told)  # noqa: SIM118
+        with safe_open(path, framework=framework) as file:
+            yield file
     except OSError as error:
         raise WeightsError(f"{path}: cannot read the weights: {error.strerror or error}") from None
     except (SafetensorError, ValueError) as error:
         raise WeightsError(f"{path}: not a whole file of safetensors ({' '.join(str(error).split())[:120]})") from None
+
+
+def _told(file: Any) -> Any:
+    text = (file.metadata() or {}).get(_VALUES)
+    return text and json.loads(text)

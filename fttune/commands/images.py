@@ -55,8 +55,8 @@ def distance(
     backbone: Annotated[str, typer.Option(help="Whose features are compared.")] = "efficientnet_lite0",
     image_size: Size = None,
     metric: Annotated[
-        Literal["all", "cosine", "mmd", "svm", "cnn", "logme", "hscore"],
-        typer.Option(help="svm and cnn need --source; logme and hscore are scores of the target's own labels."),
+        str,
+        typer.Option(help="cosine, mmd, svm or cnn, of which the last two need --source; logme and hscore are scores."),
     ] = "all",
     images: Annotated[int, typer.Option(min=0, help="Of either side at most, balanced over classes; 0: all.")] = 2000,
     root: Root = None,

@@ -1,12 +1,14 @@
-"""Commands on networks: which there are, what a layer spec does to one, training a source."""
+"""Commands on networks: which there are, what a layer spec does to one, training a source, using what was kept."""
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from fttune.commands.options import AsJson, Overrides, Size
+from fttune.commands.options import AsJson, Experiment, Overrides, Size
+
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="A trial id or an MLflow run id, or how only it begins.")]
 
 
 def backbones(as_json: AsJson = False) -> None:
@@ -50,3 +52,32 @@ def pretrain(
     options = ["--data-root", str(data_root)] if data_root else []
     again = shlex.join(["fttune", "pretrain", str(recipe_file), *(overrides or ()), *options])
     raise typer.Exit(pretrain_network(recipe, again=again, as_json=as_json))
+
+
+def export(
+    run_id: RunId,
+    format_: Annotated[
+        Literal["safetensors", "onnx"], typer.Option("--format", help="onnx needs the extra of that name.")
+    ] = "safetensors",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="RUN_ID.FORMAT here unless given.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+    experiment: Experiment = "fttune",
+    as_json: AsJson = False,
+) -> None:
+    """Write the kept network of a run to a file, with its classes and how it wants its images."""
+    from fttune.trained import export_network
+
+    export_network(run_id, format_, experiment=experiment, out=out, force=force, as_json=as_json)
+
+
+def predict(
+    run_id: RunId,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Files, and folders of images.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes told of each image.")] = 3,
+    experiment: Experiment = "fttune",
+    as_json: AsJson = False,
+) -> None:
+    """What the kept network of a run makes of images: labels and probabilities."""
+    from fttune.trained import predict as show
+
+    raise typer.Exit(show(run_id, images, experiment=experiment, top=top, as_json=as_json))

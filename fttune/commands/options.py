@@ -22,3 +22,6 @@ OfSweep = Annotated[str | None, typer.Option(help="Only runs that a sweep of thi
 Experiment = Annotated[str, typer.Option(help="The MLflow experiment; the tracker is MLFLOW_TRACKING_URI.")]
 TableFile = Annotated[Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file with every column.")]
 Size = Annotated[int | None, typer.Option("--image-size", min=1, metavar="PX", help="Side of the network's input.")]
+PartOf = Annotated[
+    list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="How the set is read, which part of it.")
+]

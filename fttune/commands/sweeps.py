@@ -18,6 +18,7 @@ def run(
     retry_failed: Annotated[bool, typer.Option(help="Run the failed trials, and only these.")] = False,
     only: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Run only trials like this.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Run at most so many trials.")] = None,
+    again: Annotated[str, typer.Option(metavar="ID", help="Run this done trial once more, to keep its network.")] = "",
     fail_fast: Annotated[bool, typer.Option(help="Stop at the first failed trial.")] = False,
     budget: Annotated[
         list[str] | None,
@@ -35,7 +36,7 @@ def run(
 
     sweep = load_sweep(sweep_file, overrides or ())
     limits = Budget.parse(budget or ())
-    choice = Choice(retry_failed=retry_failed, only=tuple(only or ()), limit=limit)
+    choice = Choice(retry_failed=retry_failed, only=tuple(only or ()), limit=limit, again=again)
     if dry_run:
         plan_sweep(sweep, choice, as_json=as_json)
         return

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fttune.backbones.source import SourceMean
-from fttune.distance.metrics import METRICS, Measured, Metric, scored
+from fttune.distance.metrics import Measured, Metric, find, scored
 from fttune.distance.sample import Sample
 from fttune.record import DistanceRecord
 from fttune.runtime import Runtime
@@ -41,7 +41,7 @@ class DistanceJob:
 
     @property
     def _row(self) -> Metric:
-        return METRICS[self.metric]
+        return find(self.metric)
 
     @property
     def _seed(self) -> int:

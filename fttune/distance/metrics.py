@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from fttune.errors import DataError, UsageError
+from fttune.errors import DataError, UsageError, unknown
 
 _RESAMPLES = 1000
 _PART = 0.8  # of each class's images that a draw of a score takes
@@ -207,3 +207,10 @@ _ROWS = (
 )
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
 SCORES = tuple(row.name for row in _ROWS if row.score)
+
+
+def find(name: str) -> Metric:
+    """The row of a distance or score; UsageError with the nearest name when there is none."""
+    if name not in METRICS:
+        raise UsageError(unknown("metric", name, METRICS))
+    return METRICS[name]

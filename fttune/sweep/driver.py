@@ -36,6 +36,7 @@ class Choice:
 
     retry_failed: bool = False  # the failed ones, instead of those that never ran
     only: Sequence[str] = ()  # key=value conditions
+    again: str = ""  # the id of a trial that is done, to be run once more; nothing else runs then
     limit: int | None = None  # trials at most
 
 
@@ -45,6 +46,7 @@ def machine(sweep: Sweep) -> Runtime:
         store=place("store"),
         cache=place("features"),
         state=place("state"),
+        networks=None if sweep.train.keep == "none" else state_file(sweep, ".networks"),
         checkpoint_seconds=sweep.resources.checkpoint_seconds,
         cache_bytes=int(sweep.resources.cache_gb * 1e9),
         threads=max(1, int(sweep.resources.cpu)),
@@ -65,9 +67,19 @@ def open_tracker(sweep: Sweep) -> Tracker:
 
 
 def choose(plan: Plan, choice: Choice) -> list[Trial]:
-    """The trials to run now, the costliest first."""
+    """The trials to run now, the costliest first; UsageError for one that is to run again, but never ran."""
+    if choice.again:
+        return _again(plan, choice.again)
     trials = only(plan.failed if choice.retry_failed else plan.to_run, choice.only)
     return trials[: choice.limit]
+
+
+def _again(plan: Plan, trial_id: str) -> list[Trial]:
+    found = [trial for trial in plan.done if trial.id.startswith(trial_id)]
+    if len(found) != 1:
+        what = "several done trials begin" if found else "no done trial of this sweep begins"
+        raise UsageError(f"--again: {what} with '{trial_id}'; `fttune runs` lists them")
+    return found
 
 
 def state_file(sweep: Sweep, suffix: str) -> Path:
@@ -146,7 +158,7 @@ def follow(
     hearers: Sequence[Callable[[Sequence[Trial], Sequence[Trial], int], None]],
 ) -> Sequel | None:
     """What a search asks for as its trials end; None where nothing follows. From now on its studies are written."""
-    if ground.sweep.search.sampler == "fixed" or choice.retry_failed:
+    if ground.sweep.search.sampler == "fixed" or choice.retry_failed or choice.again:
         return None
 
     def tell(new: Sequence[Trial], done: Sequence[Trial], unknown: int) -> None:

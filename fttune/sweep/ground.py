@@ -15,8 +15,8 @@ from fttune.data.dataset import Dataset, left_out
 from fttune.data.given import given
 from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_digest
+from fttune.distance import metrics
 from fttune.distance.job import DistanceJob
-from fttune.distance.metrics import SCORES
 from fttune.distance.sample import Sample
 from fttune.errors import AbsentDataError, ConfigError, WeightsError, unknown
 from fttune.files import place, writing
@@ -88,7 +88,7 @@ class Ground:
         jobs, missing = [], []
         for backbone in self.sweep.grid.backbones:
             source = self._source(backbone)
-            if source is None and not {*self.sweep.distance.metrics} <= {*SCORES}:
+            if source is None and not {*self.sweep.distance.metrics} <= {*metrics.SCORES}:
                 missing.append(self._no_source(backbone))
             wanted = [
                 DistanceJob(sample=self._sample(name, facts, backbone), source=source, metric=metric)
@@ -255,6 +255,9 @@ def _check_fit(sweep: Sweep, known: Mapping[str, Backbone]) -> None:
     for name in sweep.data.weights:
         if name not in known:
             raise ConfigError(f"data.weights: {unknown('backbone of this grid', name, known)}")
+    for name in sweep.distance.metrics:
+        if name not in metrics.METRICS:
+            raise ConfigError(f"distance.metrics: {unknown('metric', name, metrics.METRICS)}")
 
 
 def _check_weights(backbone: str, runtime: Runtime) -> None:

@@ -64,7 +64,8 @@ class Tally:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         again = set(chosen)
-        self._total, self._done, self._unknown = plan.total, len(plan.done), plan.unknown
+        self._total, self._unknown = plan.total, plan.unknown
+        self._done = len([trial for trial in plan.done if trial not in again])
         self._failed = len([trial for trial in plan.failed if trial not in again])
         self._chosen, self._ended = len(chosen), 0
         self._prices = prices or {trial.id: cost(trial) for trial in chosen}

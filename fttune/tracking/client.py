@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fttune.errors import ConfigError
 from fttune.secrets import masked
@@ -51,6 +51,13 @@ def connect(uri: str) -> "MlflowClient":
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
         raise ConfigError(f"tracking.uri {masked(uri)}: {reason(error)}") from None
+
+
+def artifacts(location: str, uri: str) -> Any:
+    """The files of a run or of a logged model, which MLflow's client can add to and read, but not remove."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(location, tracking_uri=uri)
 
 
 @contextmanager

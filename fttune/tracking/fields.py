@@ -24,6 +24,7 @@ ERROR = "fttune.error"
 TRACEBACK = "fttune.traceback"
 RECORD = "fttune.record"
 DEFAULT = "fttune.default"  # of a sweep that searches: the setting of its file, as JSON, under its digest
+NETWORK = "fttune.network"  # of a trial whose network is kept: how it did on val, its logged model, its bytes
 
 # MLflow cuts a longer tag silently at 8000 characters (5000 before version 2.11).
 _TAG_LENGTH = 5000
@@ -56,6 +57,11 @@ class TrialRun:
 def sweep_tag(sweep: str) -> str:
     """The tag, set to `true`, on every run that a sweep asked for."""
     return f"fttune.sweep.{sweep}"
+
+
+def keeps_tag(sweep: str) -> str:
+    """The tag, set to `true`, on the run of every network that a sweep keeps."""
+    return f"fttune.keeps.{sweep}"
 
 
 def trial_params(trial: Trial) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fttune.errors import ConfigError, StoreError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.secrets import masked
-from fttune.tracking import claim, fields
+from fttune.tracking import claim, fields, notes
 from fttune.tracking.claim import Claim
 from fttune.tracking.client import connect, mlflow, uncollected
 from fttune.tracking.fields import Row, SweepRun, TrialRun
@@ -85,12 +85,19 @@ class Tracker:
         with asking(self.uri):
             run = self._sweep_run(sweep)
             self._client.log_artifacts(run.info.run_id, str(folder), "report")
+            notes.describe(self._client, self._experiment_id, run, sweep)
+
+    def page(self, sweep: str) -> str:
+        """The address of a sweep's trials in MLflow's pages."""
+        with asking(self.uri):
+            return notes.page(self.uri, self._experiment_id, sweep)
 
     def open_sweep(self, sweep: str) -> SweepRun:
         """The one parent run of a sweep, found or created, and running."""
         with asking(self.uri):
             run = self._sweep_run(sweep)
             self._client.update_run(run.info.run_id, status="RUNNING")
+            notes.describe(self._client, self._experiment_id, run, sweep)
         return SweepRun(sweep=sweep, run_id=run.info.run_id)
 
     def note_default(self, sweep: SweepRun, setting: str) -> None:
@@ -242,7 +249,8 @@ class Tracker:
         return run
 
     def _create(self, sweep: SweepRun, *, name: str, at: int, tags: dict[str, str]) -> "Run":
-        tags = {**tags, _PARENT: sweep.run_id, fields.sweep_tag(sweep.sweep): "true"}
+        note = notes.run_note(self._experiment_id, sweep.run_id, sweep.sweep)
+        tags = {**tags, _PARENT: sweep.run_id, fields.sweep_tag(sweep.sweep): "true", notes.NOTE: note}
         name = fields.printable(name, _NAME_LENGTH)
         return self._client.create_run(self._experiment_id, start_time=at, tags=tags, run_name=name)
 

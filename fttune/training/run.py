@@ -17,6 +17,7 @@ from fttune.training.bench import Bench, network
 from fttune.training.convex import solve
 from fttune.training.device import device_name, give_back, keep_to, own_generators, peak_memory, pick_device
 from fttune.training.keeper import Keeper, never
+from fttune.training.leaving import leave
 from fttune.training.loop import Fit, Scores, fit_legs, score
 from fttune.training.probe import measure_once
 from fttune.training.together import Seat, fit_together, fits
@@ -83,6 +84,7 @@ def _alone(
         watch.lap("feature")
         scored = score(bench.student, test), score(bench.student, leg.train)
         watch.lap("eval")
+    leave(bench, bench.student.trained.state_dict(), end.val)
     keeper.drop()
     return _record(trial, bench, end, scored, watch, together=1)
 
@@ -132,6 +134,8 @@ def _together(bundle: Bundle, runtime: Runtime, report: Report, stopped: Callabl
     tested, trained = end.score(tests), end.score([seat.train for seat in seats])
     watch.lap("eval")
     places = [(seeds.index(trial.seed), settings.index(trial.hparams)) for trial in bundle.trials]
+    for trial, (s, r) in zip(bundle.trials, places, strict=True):
+        leave(replace(benches[s], trial=trial), end.state(s, r), end.ends[s][r].val)
     return [
         _record(trial, benches[s], end.ends[s][r], (tested[s][r], trained[s][r]), watch, together=len(places))
         for trial, (s, r) in zip(bundle.trials, places, strict=True)

@@ -71,6 +71,13 @@ class Together:
         """How well each does on the centre views of equally many images for each seed: [S][R]."""
         return _score(self.seats, self.heads, data)
 
+    def state(self, seat: int, setting: int) -> dict[str, Tensor]:
+        """The values that one of them trained, under the names that its student's trained part has for them."""
+        student = self.seats[seat].student
+        name = next(name for name, module in student.trained.named_modules() if module is _linear(student))
+        own = {"weight": self.heads.weight[seat, setting], "bias": self.heads.bias[seat, setting]}
+        return student.trained.state_dict() | {f"{name}.{kind}": value for kind, value in own.items()}
+
 
 @torch.no_grad()
 def fit_together(seats: Sequence[Seat], settings: Sequence[HParams], report: Report) -> Together:

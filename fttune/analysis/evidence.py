@@ -1,0 +1,68 @@
+"""What an answer rests on: runs that ship with the package and runs of the user's own, each pair with its source."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fttune.analysis.ratios import Distances, Pair, between, distances_of
+from fttune.analysis.select import Result, select
+from fttune.record import DistanceRecord, RunRecord
+from fttune.tracking.table import read_parquet
+
+Choice = tuple[str, int]  # mode, new layers: what a user chooses
+FREEZE, TUNE = ("freeze", 1), ("tune", 1)  # what the table compares
+
+SHIPPED = "shipped runs"
+PLACE = Path(__file__).parents[1] / "evidence"  # runs.parquet and distances.parquet: docs/recommend.md
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Body:
+    """The runs of one source, paired among themselves alone: budgets of two stores say nothing of each other."""
+
+    name: str  # as an answer calls it
+    results: tuple[Result, ...]
+    distances: Distances
+
+    @classmethod
+    def of(cls, name: str, records: Iterable[RunRecord], distances: Iterable[DistanceRecord]) -> "Body":
+        """One result for each cell and seed, chosen on val; failed runs do not count."""
+        return cls(name=name, results=tuple(select(records)), distances=distances_of(distances))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One seed of a fair pair of choices, and where it is from."""
+
+    source: str
+    pair: Pair
+    data_digest: str
+    weights_digest: str
+    image_size: int  # pixels
+
+    @property
+    def difference(self) -> float:
+        """Of test accuracies, as a fraction."""
+        return self.pair.numerator - self.pair.denominator
+
+
+def shipped(folder: Path = PLACE) -> Body | None:
+    """The project's own runs, out of the package; None where it comes without."""
+    if not folder.is_dir():
+        return None
+    records = read_parquet(folder / "runs.parquet", RunRecord)
+    return Body.of(SHIPPED, records, read_parquet(folder / "distances.parquet", DistanceRecord))
+
+
+def findings(bodies: Sequence[Body], above: Choice = TUNE, below: Choice = FREEZE) -> list[Finding]:
+    """Every fair pair of two choices; a pair that two sources have is the first one's."""
+    found: dict[tuple[str, str], Finding] = {}
+    for body in bodies:
+        results = {result.trial_id: result for result in body.results}
+        for pair in between(body.results, body.distances, above=above, below=below).pairs:
+            data, weights, size, _ = results[pair.numerator_id].place
+            found.setdefault(
+                (pair.numerator_id, pair.denominator_id),
+                Finding(source=body.name, pair=pair, data_digest=data, weights_digest=weights, image_size=size),
+            )
+    return list(found.values())

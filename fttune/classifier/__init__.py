@@ -1,0 +1,1 @@
+"""Trained networks: what a trial leaves of one, the whole as it is kept, and the forms in which it is given away."""

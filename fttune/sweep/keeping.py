@@ -1,0 +1,211 @@
+"""Which trained networks a sweep keeps, of what its trials leave and of what it kept before: the best, or all."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fttune.backbones import catalog
+from fttune.classifier import part as parts
+from fttune.classifier.card import Card, Preprocessing
+from fttune.classifier.part import Part
+from fttune.config import Sweep
+from fttune.errors import FttuneError, UnreachableError, WeightsError
+from fttune.files import writing
+from fttune.record import CurvePoint, DistanceRecord, RunRecord
+from fttune.tracking.fields import record_name
+from fttune.tracking.models import FILE, Held, Models
+from fttune.tracking.served import Served
+from fttune.trial import Trial
+
+Key = tuple[str, str]  # dataset, backbone: what the best is the best of
+_COPIES = 2  # of each value: one as safetensors, one in the model that MLflow serves
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """A network that takes part: left by its trial on disk, or in the tracker's store already."""
+
+    record: RunRecord
+    val_loss: float
+    part: Part | None = None
+    held: Held | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.record.dataset, self.record.backbone
+
+    @property
+    def rank(self) -> tuple[float, float, str]:
+        """The lowest is the best: by val accuracy, then by val loss, then by the trial's id; never by the test set."""
+        loss = self.val_loss if math.isfinite(self.val_loss) else math.inf
+        return -(self.record.val_accuracy or 0.0), loss, self.record.trial_id
+
+
+class Keeping:
+    """A listener that holds what trials leave to the best of each dataset and backbone, and has it kept in the end.
+
+    `asked` are the sweep's trials, `known` the finished ones of its experiment: of these an earlier driver may have
+    left something; what is left of any other is removed.
+    """
+
+    def __init__(self, sweep: Sweep, folder: Path | None, asked: Iterable[Trial], known: Iterable[RunRecord]) -> None:
+        self._sweep, self._folder = sweep, folder
+        self._asked = {trial.id for trial in asked}
+        self._done = {record.trial_id: record for record in known if record.status == "done"}
+        self._left: dict[str, Standing] = {}  # by trial, what lies in the folder
+        self._ended: list[RunRecord] = []  # in this run
+        if folder is not None:
+            left = [path for path in parts.left_in(folder) if Part.trial_of(path) in self._done]
+            parts.clear(folder, but=left)
+            for path in left:
+                self._enter(self._done[Part.trial_of(path)], path)
+
+    def started(self, trial: Trial) -> None:
+        """It has left nothing yet."""
+
+    def point(self, trial_id: str, point: CurvePoint) -> None:
+        """It has left nothing yet."""
+
+    def distance(self, record: DistanceRecord) -> None:
+        """It is no network."""
+
+    def finished(self, record: RunRecord, traceback: str = "") -> None:
+        if record.status == "done" and self._folder is not None:
+            self._ended.append(record)
+            self._done[record.trial_id] = record
+            self._enter(record, parts.file_of(self._folder, record.trial_id))
+
+    def settle(self, models: Models, again: Callable[..., str], tell: Callable[[str], None]) -> None:
+        """Keep what has won and remove what was beaten; what cannot be done, and what is missing, is told.
+
+        `again` gives the command of this sweep with more words. What the tracker does not take stays in the folder for
+        the next run.
+        """
+        if self._folder is None:
+            return
+        for record in self._ended:  # another machine's file may come to be seen late
+            self._enter(record, parts.file_of(self._folder, record.trial_id))
+        try:
+            kept = self._settle(models, tell)
+        except UnreachableError as error:
+            tell(f"networks wait in {self._folder}: {error}; this keeps them: {again()}")
+            return
+        for record in self._missing(kept):
+            tell(
+                f"no network of {record_name(record)}, the best with {record.backbone} on val: it was trained before"
+                f" networks were kept, or on a machine that has {self._folder} to itself;"
+                f" {again('--again', record.trial_id)}"
+            )
+
+    def _settle(self, models: Models, tell: Callable[[str], None]) -> list[Standing]:
+        """What is kept now; what could not be stays in the folder."""
+        name = self._sweep.name
+        held = {one.record.trial_id: one for one in models.kept(name)}
+        entries = {t: Standing(record=h.record, val_loss=h.val_loss or 0.0, held=h) for t, h in held.items()}
+        winners = self._winners({**self._left, **entries}.values())
+        stuck = [one.part.path for one in winners if one.part and not self._keep(models, one.record, one.part, tell)]
+        for one in winners:
+            if one.held:
+                models.share(name, one.held)
+        won = {one.record.trial_id for one in winners}
+        for trial_id, one in held.items():
+            for line in models.leave(name, one) if trial_id not in won else ():
+                tell(line)
+        assert self._folder is not None
+        parts.clear(self._folder, but=stuck)
+        return winners
+
+    def _keep(self, models: Models, record: RunRecord, part: Part, tell: Callable[[str], None]) -> bool:
+        """Put the whole network of a trial into the tracker's store; False, and a line, where that is impossible."""
+        # Here, not above: only a driver that has something to keep needs torch.
+        from fttune.classifier.network import Classifier, complete
+
+        look = Preprocessing.of(record, part.mean, part.std)
+        card = Card(classes=part.classes, preprocessing=look, val_loss=part.val_loss, record=record)
+        with TemporaryDirectory(prefix="fttune-") as folder:
+            file = Path(folder) / FILE
+            try:
+                with writing(file.parent):
+                    complete(part, card, self._sweep.data.weights.get(record.backbone), file)
+                network = Classifier.load(file)[0]
+            except FttuneError as error:
+                tell(f"the network of {record_name(record)} is not kept: {error}")
+                return False
+            for line in models.put(self._sweep.name, record.trial_id, file, part.val_loss, _served(network, card)):
+                tell(line)
+        known_by = f"fttune predict {record.trial_id} IMAGES"
+        tell(f"kept the network of {record_name(record)}, {record.backbone}, val {record.val_accuracy:.3f}: {known_by}")
+        return True
+
+    def _enter(self, record: RunRecord, path: Path) -> None:
+        """Take what a trial left into the contest, and remove what it beats, or it where it is beaten."""
+        try:
+            part = Part.read(path)
+        except FttuneError:  # not there, or not a whole one: then there is nothing to keep
+            return
+        if record.role:  # what tried a setting, on other images perhaps, is no network to keep
+            part.path.unlink(missing_ok=True)
+            return
+        entry = Standing(record=record, val_loss=part.val_loss, part=part)
+        self._left[record.trial_id] = entry
+        if self._sweep.train.keep == "all":
+            return
+        rivals = [one for one in self._left.values() if one.key == entry.key]
+        for beaten in sorted(rivals, key=lambda one: one.rank)[1:]:
+            del self._left[beaten.record.trial_id]
+            parts.file_of(path.parent, beaten.record.trial_id).unlink(missing_ok=True)
+
+    def _winners(self, entries: Iterable[Standing]) -> list[Standing]:
+        ranked = sorted(entries, key=lambda one: one.rank)
+        if self._sweep.train.keep == "all":
+            return ranked
+        best: dict[Key, Standing] = {}
+        for one in ranked:
+            best.setdefault(one.key, one)
+        return list(best.values())
+
+    def _missing(self, kept: Iterable[Standing]) -> list[RunRecord]:
+        """The best trial of each dataset and backbone of this run where what is kept did worse on val."""
+        keys = {(record.dataset, record.backbone) for record in self._ended}
+        reached = {one.key: one.record.val_accuracy or 0.0 for one in reversed([*kept])}
+        best: dict[Key, RunRecord] = {}
+        for record in self._done.values():
+            key = record.dataset, record.backbone
+            if record.trial_id in self._asked and key in keys and not record.role:
+                best[key] = max(best.get(key, record), record, key=lambda one: one.val_accuracy or 0.0)
+        return [record for key, record in best.items() if (record.val_accuracy or 0.0) > reached.get(key, -1.0)]
+
+
+def expected(sweep: Sweep, trials: Sequence[Trial]) -> tuple[int, int]:
+    """How many networks a sweep will keep at most, and the bytes that they take in the tracker's store.
+
+    A network takes what its backbone's weights file takes, twice; one without a file counts as nothing.
+    """
+    if sweep.train.keep == "none":
+        return 0, 0
+    found = [(trial.cell.dataset, trial.cell.backbone) for trial in trials]
+    kept = found if sweep.train.keep == "all" else sorted(set(found))
+    sizes = {name: _bytes(name, sweep.data.weights) for _, name in set(kept)}
+    return len(kept), _COPIES * sum(sizes[name] for _, name in kept)
+
+
+def _bytes(backbone: str, weights: Mapping[str, Path]) -> int:
+    try:
+        return catalog.weights_bytes(backbone, weights.get(backbone))
+    except WeightsError:
+        return 0
+
+
+def _served(module: object, card: Card) -> Served:
+    record = card.record
+    shown = ("trial_id", "dataset", "backbone", "spec", "val_accuracy", "test_accuracy")
+    return Served(
+        module=module,
+        side=card.preprocessing.image_size,
+        classes=len(card.classes),
+        step=record.best_step or 0,
+        metadata={**card.told(), "classes": list(card.classes), "images": card.preprocessing.words},
+        tags={name: str(getattr(record, name)) for name in shown},
+    )

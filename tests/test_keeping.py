@@ -1,0 +1,254 @@
+"""Of the networks that a sweep's trials leave, the best of each dataset and backbone is kept, and no other stays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fttune.backbones import catalog as backbones
+from fttune.backbones.tensors import read_tensors
+from fttune.classifier import part
+from fttune.classifier.network import Classifier
+from fttune.config import Sweep
+from fttune.errors import UsageError
+from fttune.plan import pending
+from fttune.record import RunRecord
+from fttune.sweep.driver import Choice, choose
+from fttune.sweep.keeping import Keeping, expected
+from fttune.sweep.meter import Meter
+from fttune.sweep.tally import Tally
+from fttune.tracking.models import Held, Models
+from fttune.tracking.runs import Tracker
+from fttune.trial import Trial
+from stores import free_port, make_database, record_of, serving
+from values import make_trial
+
+CLASSES = ("ant", "bee")
+GRID = {"datasets": {"digits": [5], "glyphs": [5]}, "backbones": ["tiny"], "random_top": [1]}
+
+
+def sweep_of(keep: str = "best", name: str = "small") -> Sweep:
+    return Sweep.model_validate({"name": name, "grid": GRID, "train": {"keep": keep}})
+
+
+def trial_of(seed: int, **changes: Any) -> Trial:
+    return make_trial("F(1-3)R(4)", seed=seed, weights_digest=backbones.weights_digest("tiny"), **changes)
+
+
+def leave(folder: Path, trial: Trial, accuracy: float, loss: float = 0.5) -> RunRecord:
+    """What a trial on a worker does at its end; its values are its seed."""
+    state = {"3.1.weight": torch.full((2, 32), float(trial.seed)), "3.1.bias": torch.zeros(2)}
+    facts = {"classes": CLASSES, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    part.leave(folder, trial.id, state, **facts, val_accuracy=accuracy, val_loss=loss)
+    return record_of(trial, val_accuracy=accuracy, image_size=32)
+
+
+class Play:
+    """A sweep's driver as far as networks go, on a tracker of its own."""
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        self.tracker, self.folder = Tracker(uri, "fttune"), folder / "networks"
+        self.models, self.store = Models(self.tracker), folder / "mlartifacts"
+        self.told: list[str] = []
+
+    def log(self, sweep: Sweep, records: Sequence[RunRecord]) -> None:
+        parent = self.tracker.open_sweep(sweep.name)
+        for record in records:
+            run = self.tracker.open_trial(parent, record.trial_id, name="x", at=1)
+            self.tracker.start_trial(run, parent, params={}, tags={})
+            self.tracker.finish_trial(run, parent, record, "", 2)
+
+    def run(self, sweep: Sweep, trials: Sequence[Trial], ended: Mapping[Trial, float] | None = None) -> None:
+        """Of a sweep's trials some end, in this order and with these accuracies on val, and the sweep with them."""
+        keeping = Keeping(sweep, self.folder, trials, self.tracker.records())
+        records = [leave(self.folder, trial, accuracy) for trial, accuracy in (ended or {}).items()]
+        for record in records:
+            keeping.finished(record)
+        self.log(sweep, records)
+        self.settle(keeping)
+
+    def settle(self, keeping: Keeping) -> None:
+        keeping.settle(self.models, lambda *words: " ".join(["fttune run", *words]), self.told.append)
+
+    def kept(self, sweep: str = "small") -> dict[str, str]:
+        """The seeds of the networks that a sweep keeps, by dataset, read from the store's own files."""
+        held = [one for one in self.models.kept(sweep) if sweep in one.keepers]
+        return {one.record.dataset: self.seed_in(one) for one in held}
+
+    def seed_in(self, held: Held) -> str:
+        (file,) = self.store.glob(f"{held.run_id}/artifacts/network/network.safetensors")
+        (weight,) = {value.item() for value in read_tensors(file)["3.1.weight"].flatten()}
+        assert weight == held.record.seed
+        return str(held.record.seed)
+
+    def files(self) -> list[int]:
+        """How many networks, and how many models, lie in the store."""
+        return [len(list(self.store.rglob(name))) for name in ("network.safetensors", "model.pt2")]
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Play:
+    return Play(tmp_path, make_database(tmp_path))
+
+
+def test_the_best_on_val_is_kept_and_never_more_than_the_best_lie_on_disk(play: Play) -> None:
+    trials = [*(trial_of(seed) for seed in range(4)), trial_of(9, dataset="glyphs")]
+    keeping = Keeping(sweep_of(), play.folder, trials, [])
+    records = []
+    # The third ties with the second on accuracy and has the lower loss; the test set would choose the first.
+    for trial, accuracy, loss in zip(trials, (0.5, 0.75, 0.75, 0.7, 0.1), (0.1, 0.6, 0.5, 0.4, 3.0), strict=True):
+        record = replace(leave(play.folder, trial, accuracy, loss), test_accuracy=1 - accuracy)
+        records.append(record)
+        keeping.finished(record)
+        assert len(list(play.folder.iterdir())) <= 1 + (trial.cell.dataset == "glyphs")
+    play.log(sweep_of(), records)
+    play.settle(keeping)
+    assert play.kept() == {"digits": "2", "glyphs": "9"}
+    assert play.files() == [2, 2]
+    assert not play.folder.exists()
+    assert [line.partition(":")[0] for line in play.told] == [
+        "kept the network of digits/5 F(1-3)R(4) s2, tiny, val 0.750",
+        "kept the network of glyphs/5 F(1-3)R(4) s9, tiny, val 0.100",
+    ]
+
+
+def test_mlflow_loads_what_is_kept_and_says_what_fttune_says(play: Play) -> None:
+    import mlflow
+
+    trial = trial_of(1)
+    play.run(sweep_of(), [trial], {trial: 0.5})
+    held = play.models.find(trial.id[:6])
+    assert held == play.models.find(held.run_id)
+    network, card = Classifier.load(play.models.fetch(held, play.store.parent))
+    mlflow.set_tracking_uri(play.tracker.uri)
+    loaded = mlflow.pyfunc.load_model(f"models:/{held.model_id}")
+    shown = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(loaded.predict(shown), network.probabilities(torch.from_numpy(shown)), atol=1e-6)
+    metadata = loaded.metadata.metadata or {}
+    assert metadata["classes"] == list(CLASSES) == list(card.classes)
+    assert metadata["record"]["trial_id"] == trial.id
+    (model,) = play.store.rglob("MLmodel")
+    assert "fttune" not in (model.parent / "requirements.txt").read_text()
+
+
+def test_a_network_that_is_beaten_later_leaves_the_store(play: Play) -> None:
+    first, second, third = (trial_of(seed) for seed in (1, 2, 3))
+    trials = [first, second, third]
+    play.run(sweep_of(), trials, {first: 0.5})
+    play.run(sweep_of(), trials, {second: 0.4})
+    assert play.kept() == {"digits": "1"}
+    play.run(sweep_of(), trials, {third: 0.6})
+    assert play.kept() == {"digits": "3"}
+    assert play.files() == [1, 1]
+    assert play.models.find(first.id).val_loss is None
+
+
+def test_a_server_is_given_networks_and_asked_to_remove_them(tmp_path: Path) -> None:
+    port, first, second = free_port(), trial_of(1), trial_of(2)
+    with serving(make_database(tmp_path), port, tmp_path):
+        play = Play(tmp_path, f"http://127.0.0.1:{port}")
+        play.run(sweep_of(), [first, second], {first: 0.5})
+        assert play.files() == [1, 1]
+        play.run(sweep_of(), [first, second], {second: 0.6})
+        assert play.files() == [1, 1]
+        held = play.models.find(second.id)
+        _, card = Classifier.load(play.models.fetch(held, tmp_path))
+        assert card.record.trial_id == second.id
+
+
+def test_two_sweeps_keep_a_network_until_neither_wants_it(play: Play) -> None:
+    shared, better = trial_of(1), trial_of(2)
+    other = sweep_of(name="other")
+    play.run(sweep_of(), [shared], {shared: 0.5})
+    play.log(other, ())
+    play.tracker.adopt(play.tracker.open_sweep("other"), [shared.id])
+    play.run(other, [shared])
+    assert play.kept("other") == {"digits": "1"}
+    play.run(other, [shared, better], {better: 0.6})
+    assert (play.kept("small"), play.kept("other")) == ({"digits": "1"}, {"digits": "2"})
+    play.tracker.adopt(play.tracker.open_sweep("small"), [better.id])
+    play.run(sweep_of(), [shared, better])
+    assert (play.kept("small"), play.kept("other")) == ({"digits": "2"}, {"digits": "2"})
+    assert play.files() == [1, 1]
+
+
+def test_what_a_killed_driver_left_is_kept_by_the_next_one(play: Play) -> None:
+    done, lost = trial_of(1), trial_of(2)
+    play.log(sweep_of(), [leave(play.folder, done, 0.5)])
+    leave(play.folder, lost, 0.9)  # nobody was told of its end: it will run again
+    (play.folder / ".half.safetensors.1.tmp").write_bytes(b"half")
+    keeping = Keeping(sweep_of(), play.folder, [done, lost], play.tracker.records())
+    assert [path.name for path in play.folder.iterdir()] == [f"{done.id}.safetensors"]
+    play.settle(keeping)
+    assert play.kept() == {"digits": "1"}
+
+
+def test_all_keeps_all_and_best_afterwards_the_best(play: Play) -> None:
+    trials = [trial_of(1), trial_of(2)]
+    play.run(sweep_of("all"), trials, dict(zip(trials, (0.5, 0.6), strict=True)))
+    assert play.files() == [2, 2]
+    play.run(sweep_of(), trials)
+    assert play.kept() == {"digits": "2"}
+    assert play.files() == [1, 1]
+
+
+def test_a_best_trial_without_a_network_is_told_with_what_to_do(play: Play) -> None:
+    old, new = trial_of(1), trial_of(2)
+    play.log(sweep_of(), [record_of(old, val_accuracy=0.9)])
+    play.run(sweep_of(), [old, new], {new: 0.5})
+    assert play.kept() == {"digits": "2"}
+    assert play.told[-1].startswith("no network of digits/5 F(1-3)R(4) s1, the best with tiny on val: ")
+    assert play.told[-1].endswith(f"fttune run --again {old.id}")
+
+
+def test_a_done_trial_is_run_again_for_its_network_and_its_record_stays(play: Play) -> None:
+    trial = trial_of(1)
+    before = record_of(trial, val_accuracy=0.5, image_size=32, seconds=1.0)
+    play.log(sweep_of(), [before])
+    plan = pending([trial, trial_of(2)], play.tracker.records())
+    assert choose(plan, Choice(again=trial.id[:6])) == [trial]
+    tally = Tally(plan, [trial], Meter())
+    play.run(sweep_of(), [trial], {trial: 0.5})
+    tally.finished(replace(before, seconds=9.0))
+    assert (tally.counts().done, tally.counts().total) == (1, 2)
+    assert play.kept() == {"digits": "1"}
+    assert play.tracker.records() == [before]
+    with pytest.raises(UsageError, match="--again: no done trial of this sweep begins with '0123'"):
+        choose(plan, Choice(again="0123"))
+
+
+def test_networks_wait_where_the_tracker_is_away(play: Play) -> None:
+    trial = trial_of(1)
+    record = leave(play.folder, trial, 0.5)
+    play.log(sweep_of(), [record])
+    keeping = Keeping(sweep_of(), play.folder, [trial], [record])
+    away = Models(Tracker(f"sqlite:///{play.folder.parent}/nowhere/mlflow.db", "fttune"))
+    (play.folder.parent / "nowhere").mkdir()
+    (play.folder.parent / "nowhere" / "mlflow.db").write_bytes(b"no database" * 100)
+    keeping.settle(away, lambda *words: "fttune run", play.told.append)
+    assert play.told[-1].startswith(f"networks wait in {play.folder}: ")
+    play.run(sweep_of(), [trial])
+    assert play.kept() == {"digits": "1"}
+
+
+def test_what_keeping_takes_is_told_before(tmp_path: Path) -> None:
+    weights = tmp_path / "tiny.pth"
+    weights.write_bytes(bytes(5_000))
+    trials = [trial_of(seed, dataset=name) for name in ("digits", "glyphs") for seed in (1, 2, 3)]
+
+    def asked(keep: str) -> tuple[int, int]:
+        sweep = sweep_of(keep)
+        data = sweep.data.model_copy(update={"weights": {"tiny": weights}})
+        return expected(sweep.model_copy(update={"data": data}), trials)
+
+    assert asked("best") == (2, 2 * 2 * 5_000)
+    assert asked("all") == (6, 6 * 2 * 5_000)
+    assert asked("none") == (0, 0)
+
+
+def test_what_is_kept_is_no_part_of_a_trial() -> None:
+    assert sweep_of("all").train.hparams() == sweep_of("none").train.hparams()
