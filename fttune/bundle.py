@@ -53,9 +53,12 @@ def _images(trial: Trial) -> object:
 
 
 def _likeness(trial: Trial) -> object:
-    """Equal for trials that train together: only the classifier is trained, on cached features."""
+    """Equal for trials that train together: only the classifier is trained, on cached features, and to its end.
+
+    Folds may differ in their number of images, so those of one fold train together.
+    """
     spec = trial.cell.spec
-    plain = trial.cell.way == PLAIN
+    plain = trial.cell.way == PLAIN and not trial.bar
     if not plain or not spec.frozen or spec.tuned or spec.random > 1 or not fixed_views(trial.hparams.views):
         return trial
     alike = replace(trial.hparams, lr=1.0, weight_decay=0.0, momentum=0.0)

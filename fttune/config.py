@@ -13,6 +13,7 @@ from fttune.mistakes import checked
 from fttune.part import Count, Name, Part
 from fttune.schedule import Train
 from fttune.secrets import masked
+from fttune.space import Search
 from fttune.tree import override, read_tree
 from fttune.trial import fixed_views
 from fttune.ways import PLAIN, WAYS, find, is_convex
@@ -82,24 +83,6 @@ class Grid(Part):
         ]
         listed = [(LayerSpec.parse(text, depth=depth), PLAIN) for text in self.specs]
         return [*(_top(random, mode, depth) for random, mode in modes), *listed]
-
-
-class Search(Part):
-    """How many settings each cell is given: one (`fixed`), or one shared list drawn by Optuna (`shared`)."""
-
-    sampler: Literal["fixed", "shared"] = "fixed"
-    settings: Count = 8  # length of the shared list, the default setting included
-    space: dict[Literal["lr", "copied_lr_scale", "weight_decay"], tuple[float, float]] = Field(
-        default={"lr": (1e-3, 1e-1)}
-    )
-
-    @field_validator("space")
-    @classmethod
-    def _check_ranges(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        for name, (low, high) in value.items():
-            if not 0 < low < high:
-                raise ValueError(f"{name} is drawn log-uniformly, so 0 < low < high must hold, but got [{low}, {high}]")
-        return value
 
 
 class Resources(Part):
@@ -194,6 +177,11 @@ class Sweep(Part):
     distance: Distance = Distance()
     analysis: Analysis = Analysis()
     notify: Notify = Notify()
+
+    @model_validator(mode="after")
+    def _check_searched(self) -> Self:
+        self.search.space.check(self.train)
+        return self
 
     @model_validator(mode="after")
     def _check_modes_with_settings(self) -> Self:

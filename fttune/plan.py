@@ -1,13 +1,13 @@
 """From a sweep file to the trials that are still to run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fttune.config import Sweep
 from fttune.errors import ConfigError, unknown
 from fttune.layers import LayerSpec
 from fttune.record import RunRecord
-from fttune.trial import Cell, HParams, Trial, fixed_views
+from fttune.trial import Cell, HParams, Trial, draw_name, fixed_views
 from fttune.ways import is_convex
 
 # A backward pass costs about twice a forward pass.
@@ -48,46 +48,91 @@ class Plan:
     done: tuple[Trial, ...]
     failed: tuple[Trial, ...]
     to_run: tuple[Trial, ...]  # neither done nor failed, the costliest first
+    unknown: int = 0  # trials at most that a search asks for once others have ended
 
     @property
     def total(self) -> int:
-        return len(self.done) + len(self.failed) + len(self.to_run)
+        return len(self.done) + len(self.failed) + self.left
+
+    @property
+    def left(self) -> int:
+        """Trials that are to run, now or later."""
+        return len(self.to_run) + self.unknown
 
     def counts(self, chosen: Sequence[Trial]) -> dict[str, int]:
         """The plan in numbers, and those of the trials that were chosen of it."""
         counts = {"total": self.total, "done": len(self.done), "failed": len(self.failed)}
-        return counts | {"to_run": len(self.to_run), "chosen": len(chosen)}
+        return counts | {"to_run": self.left, "chosen": len(chosen), "unknown": self.unknown}
 
 
 def expand(sweep: Sweep, facts: Facts, settings: Sequence[HParams]) -> list[Trial]:
-    """Every trial of a sweep, each once, in the order of the file.
+    """Every trial of a sweep without a search, each once, in the order of the file.
 
     `settings` is the list of hyper-parameters that every cell is given; what takes no steps is given the first alone,
     since it uses none of them. Raises ConfigError on duplicate trials and
     SpecError where a spec does not fit a backbone.
     """
-    trials = [
-        _trial(cell, hparams, seed, facts)
-        for cell in _cells(sweep, facts)
+    return [
+        trial_of(cell, hparams, seed, facts)
+        for cell in cells(sweep, facts)
         for hparams in (settings[:1] if is_convex(cell.way) else settings)
         for seed in sweep.grid.seeds
     ]
-    seen: set[Trial] = set()
-    for trial in trials:
-        if trial in seen:
-            raise ConfigError(
-                f"grid: the trial {trial.name} stands twice; write each layer spec once, in random_top or in specs"
-            )
-        seen.add(trial)
-    return trials
+
+
+def cells(sweep: Sweep, facts: Facts) -> list[Cell]:
+    """The questions of a sweep, each once, in the order of the file; ConfigError where one stands twice."""
+    found: dict[Cell, None] = {}
+    for backbone in sweep.grid.backbones:
+        asked = sweep.grid.asked(facts.backbones[backbone].depth)
+        for dataset, entry in sweep.grid.datasets.items():
+            for images in entry.images_per_class:
+                for spec, way in asked:
+                    cell = Cell(dataset=dataset, images_per_class=images, backbone=backbone, spec=spec, way=way)
+                    if cell in found:
+                        seed = draw_name(sweep.grid.seeds[0])
+                        raise ConfigError(
+                            f"grid: the trial {dataset}/{images} {cell.label} {seed} stands twice;"
+                            " write each layer spec once, in random_top or in specs"
+                        )
+                    found[cell] = None
+    return list(found)
+
+
+def trial_of(
+    cell: Cell,
+    hparams: HParams,
+    seed: int,
+    facts: Facts,
+    *,
+    fold: tuple[int, int] | None = None,
+    bar: tuple[tuple[int, float], ...] = (),
+) -> Trial:
+    """One training of a cell on what the facts say of its images and its network."""
+    data, weights = facts.datasets[cell.dataset], facts.backbones[cell.backbone].weights_digest
+    return Trial(
+        cell=cell,
+        hparams=hparams,
+        seed=seed,
+        val_per_class=data.val,
+        test_per_class=data.test,
+        data_digest=data.digest,
+        weights_digest=weights,
+        fold=fold,
+        bar=bar,
+    )
 
 
 def pending(
-    trials: Sequence[Trial], records: Sequence[RunRecord], price: Callable[[Trial], float] | None = None
+    trials: Sequence[Trial],
+    records: Sequence[RunRecord],
+    price: Callable[[Trial], float] | None = None,
+    *,
+    unknown: int = 0,
 ) -> Plan:
     """Hold trials against records: a failed trial is never done, and runs again only when asked for.
 
-    `price` orders what is to run; without one it is the relative cost.
+    `price` orders what is to run; without one it is the relative cost. `unknown` more, at most, are asked for later.
     """
     status = {record.trial_id: record.status for record in records}
     groups: dict[str, list[Trial]] = {"done": [], "failed": [], "to run": []}
@@ -97,6 +142,7 @@ def pending(
         done=tuple(groups["done"]),
         failed=tuple(groups["failed"]),
         to_run=tuple(sorted(groups["to run"], key=price or cost, reverse=True)),
+        unknown=unknown,
     )
 
 
@@ -147,29 +193,3 @@ def _condition(text: str) -> tuple[str, str]:
     if key not in _AXES:
         raise ConfigError(f"--only: {unknown('key', key, _AXES)}")
     return key, value
-
-
-def _cells(sweep: Sweep, facts: Facts) -> Iterator[Cell]:
-    for backbone in sweep.grid.backbones:
-        asked = sweep.grid.asked(facts.backbones[backbone].depth)
-        for dataset, entry in sweep.grid.datasets.items():
-            for images in entry.images_per_class:
-                for spec, way in asked:
-                    yield _cell(dataset, images, backbone, spec, way)
-
-
-def _cell(dataset: str, images: int, backbone: str, spec: LayerSpec, way: str) -> Cell:
-    return Cell(dataset=dataset, images_per_class=images, backbone=backbone, spec=spec, way=way)
-
-
-def _trial(cell: Cell, hparams: HParams, seed: int, facts: Facts) -> Trial:
-    data, weights = facts.datasets[cell.dataset], facts.backbones[cell.backbone].weights_digest
-    return Trial(
-        cell=cell,
-        hparams=hparams,
-        seed=seed,
-        val_per_class=data.val,
-        test_per_class=data.test,
-        data_digest=data.digest,
-        weights_digest=weights,
-    )

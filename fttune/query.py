@@ -1,6 +1,7 @@
 """Asking what was logged: runs as rows, and levels of one axis against each other."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType
@@ -11,6 +12,7 @@ from pyarrow import csv, parquet
 
 from fttune.analysis.compare import Comparison
 from fttune.analysis.compare import compare as compare_records
+from fttune.analysis.select import Setting
 from fttune.condition import Condition, meeting
 from fttune.errors import ConfigError, UsageError, unknown
 from fttune.files import replacing, writing
@@ -19,7 +21,7 @@ from fttune.tracking.runs import Tracker
 from fttune.tracking.table import to_table
 
 _SHOWN = (
-    "trial_id", "dataset", "images_per_class", "backbone", "spec", "seed", "lr", "status", "val_accuracy",
+    "trial_id", "dataset", "images_per_class", "backbone", "spec", "seed", "role", "lr", "status", "val_accuracy",
     "test_accuracy", "seconds",
 )  # fmt: skip
 
@@ -49,10 +51,20 @@ def compare(
     sweep: str | None = None,
     uri: str | None = None,
     confidence: float = 0.95,
+    unequal: bool = False,
 ) -> pa.Table:
-    """Levels of the axis `by` as an Arrow table: a row for each level in each group that is equal in what is held."""
-    found = compared(find(where, experiment=experiment, sweep=sweep, uri=uri), by, hold, metric, confidence)
-    return tabulate(found)
+    """Levels of the axis `by` as an Arrow table: a row for each level in each group that is equal in what is held.
+
+    Runs whose settings were searched for with unequal budgets are paired only with `unequal`.
+    """
+    records = find(where, experiment=experiment, sweep=sweep, uri=uri)
+    defaults = default_settings(experiment=experiment, uri=uri)
+    return tabulate(compared(records, by, hold, metric, confidence, defaults=defaults, unequal=unequal))
+
+
+def default_settings(*, experiment: str, uri: str | None = None) -> list[Setting]:
+    """The settings that the searches of an experiment began with, of their sweeps' files."""
+    return [tuple(json.loads(text)) for text in Tracker(uri, experiment).defaults()]
 
 
 def tabulate(comparison: Comparison) -> pa.Table:
@@ -60,13 +72,24 @@ def tabulate(comparison: Comparison) -> pa.Table:
     return pa.Table.from_pylist([level.row for level in comparison.levels])
 
 
-def compared(records: Sequence[RunRecord], by: str, hold: Sequence[str], metric: str, confidence: float) -> Comparison:
+def compared(
+    records: Sequence[RunRecord],
+    by: str,
+    hold: Sequence[str],
+    metric: str,
+    confidence: float,
+    *,
+    defaults: Collection[Setting] = (),
+    unequal: bool = False,
+) -> Comparison:
     """A comparison of records; ConfigError for a metric that is none."""
     if metric not in (numbers := _metrics()):
         raise ConfigError(f"compare: {unknown('metric', metric, numbers)}")
     if not 0 < confidence < 1:
         raise ConfigError(f"compare: confidence must lie between 0 and 1, but got {confidence:g}")
-    return compare_records(records, by=by, hold=hold, metric=metric, confidence=confidence)
+    return compare_records(
+        records, by=by, hold=hold, metric=metric, confidence=confidence, defaults=defaults, unequal=unequal
+    )
 
 
 def shown(record: RunRecord) -> dict[str, Any]:
@@ -85,6 +108,7 @@ def level_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "mean": _spread(level.mean, level.low, level.high),
             "pairs": level.pairs or None,
             "difference": _spread(level.difference, level.difference_low, level.difference_high, "+"),
+            "given": str(level.given),
         }
         for level in comparison.levels
     ]

@@ -68,6 +68,10 @@ class RunRecord:
     test_accuracy: float | None = None  # read once, with the weights of the best step
     test_mean_class_accuracy: float | None = None
     train_accuracy: float | None = None  # on the unaugmented training images, at the best step
+    fold: int | None = None  # of train and val as one, the part that was held out in place of val
+    folds: int | None = None  # parts in all
+    val_curve: str = ""  # val accuracy at each report, comma-separated
+    pruned_step: int | None = None  # where a search ended the training; None: at its end
     best_step: int | None = None  # the step with the best val accuracy; ties go to the lower val loss; None: no steps
     convex_c: float | None = None  # of a convex probe: the inverse regularisation that val preferred
     seconds: float | None = None  # the whole trial
@@ -75,6 +79,7 @@ class RunRecord:
     feature_seconds: float | None = None  # computing or reading the frozen part's output
     train_seconds: float | None = None
     eval_seconds: float | None = None
+    gpu_seconds: float | None = None  # share of a GPU x seconds; None: on the CPU
     images_per_second: float | None = None  # training images / train_seconds
     together: int = 1  # trials that were trained as one computation; seconds are each one's share
     peak_memory_mb: float | None = None  # of the device; of the process on CPU
@@ -85,6 +90,11 @@ class RunRecord:
     torch_version: str = ""
     fttune_version: str = ""
     git_commit: str = ""
+
+    @property
+    def role(self) -> str:
+        """`search` where a setting was tried, which follows from the seed; empty: a result that is compared."""
+        return "search" if self.seed < 0 else ""
 
     @property
     def label(self) -> str:
@@ -109,6 +119,8 @@ class RunRecord:
             depth=cell.spec.depth,
             random_top=cell.spec.random,
             seed=trial.seed,
+            fold=trial.fold and trial.fold[0],
+            folds=trial.fold and trial.fold[1],
             data_digest=trial.data_digest,
             weights_digest=trial.weights_digest,
             torch_version=version("torch"),

@@ -1,5 +1,6 @@
 """What the sweep commands do: plan, run, report; each from a checked sweep to what is printed."""
 
+import json
 import re
 import shlex
 import time
@@ -10,25 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 from fttune import caching
 from fttune.analysis.report import Report, Wanted, analyse, summary, write_report
+from fttune.analysis.select import setting_of
 from fttune.bundle import bundle
 from fttune.config import Sweep
-from fttune.cost import CostModel, price
+from fttune.cost import CostModel
 from fttune.errors import UsageError
-from fttune.plan import Plan, only, pending
+from fttune.plan import Plan, cells, only, pending
 from fttune.record import DistanceRecord, RunRecord
 from fttune.secrets import masked
 from fttune.sweep.budget import Brake, Budget
 from fttune.sweep.driver import (
     Choice,
     Estimate,
+    Workshop,
     alone,
     check_cores,
     choose,
-    cost_model,
+    distances,
     estimate,
+    follow,
     machine,
     open_tracker,
-    queue,
+    planned,
     room,
     state_file,
     work,
@@ -76,8 +80,7 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     """Count the trials; nothing is decoded, trained or written."""
     runtime = machine(sweep)
     ground, records = survey(sweep, runtime), open_tracker(sweep).records()
-    model = cost_model(sweep, ground, runtime, records)
-    whole = pending(ground.trials, records, price(model, ground.trials))
+    whole, model = planned(ground, runtime, records)
     chosen = choose(whole, choice)
     layers = caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)
     networks, room_of_networks = expected(sweep, ground.trials)
@@ -135,12 +138,13 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
     with Writer(tracker, state_file(sweep, ".spool"), sweep.name) as writer:
         take_turn(writer, tracker, sweep.name, over)
         records = tracker.records()
-        model = cost_model(sweep, ground, runtime, records)
-        whole = pending(ground.trials, records, price(model, ground.trials))
+        whole, model = planned(ground, runtime, records)
         chosen = choose(whole, choice)
         say(_line(sweep, whole, chosen))
         expected = estimate(sweep, chosen, whole, records, model).seconds if chosen else None
         writer.adopt(whole.done)
+        if sweep.search.sampler != "fixed":
+            writer.note_default(json.dumps(setting_of(sweep.train.hparams())))
         if not chosen and (choice.retry_failed or whole.to_run):
             say("no trial meets these conditions")
             return NOTHING
@@ -148,14 +152,19 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         # How many trials a cluster has room for is not known before they run.
         tally = Tally(whole, chosen, brake.meter, prices(model, bundle(chosen)), None if call.address else expected)
         writer.counts = hook.counts = tally.counts
-        keeping = Keeping(sweep, runtime.networks, ground.trials, records)
+        keeping = Keeping(sweep, runtime.networks, [*whole.done, *whole.failed, *whole.to_run], records)
         start = time.monotonic()
-        jobs, impossible = queue(ground, tracker, chosen, model)
-        outcome = work(jobs, ground, runtime, call.address, [writer, tally, hook, keeping], Display(tally), brake)
+        workshop = Workshop(ground, chosen, model)
+        measurements, impossible = distances(ground, tracker)
+        more = follow(ground, records, workshop, chosen, choice, [tally.more, lambda _, done, __: writer.adopt(done)])
+        # Distances last: of the images that trials have passed to the classifier, they then find the features.
+        jobs = [*workshop.jobs(chosen), *measurements]
+        listeners = [writer, tally, hook, keeping]
+        outcome = work(jobs, ground, runtime, call.address, listeners, Display(tally), brake, more)
         if expected and outcome.complete:
             say(_compared(expected, time.monotonic() - start))
         waiting = writer.close()
-        for note in (*writer.notes, *outcome.notes, *impossible, *brake.notes):
+        for note in (*(more.notes if more else ()), *writer.notes, *outcome.notes, *impossible, *brake.notes):
             say(note)
         if not waiting and not writer.lost:
             keeping.settle(Models(tracker), call.again, say)
@@ -187,7 +196,8 @@ def _verdict(
         say(f"interrupted; what is finished is logged, and this goes on: {call.again()}")
         return INTERRUPTED
     records = tracker.records()
-    whole = pending(ground.trials, records)
+    asked = ground.asked(records)
+    whole = pending(asked.trials, records, unknown=asked.unknown)
     for trial in whole.failed:
         say(f"FAILED  {trial.name}: {_errors(records)[trial.id]}")
     if whole.failed:
@@ -221,7 +231,8 @@ def _report(parts: Sequence[tuple[Sweep, Ground, Tracker]], out: Path | None) ->
         image_edges=sweep.analysis.image_bands,
         distance_edges=sweep.analysis.distance_bands,
         confidence=sweep.analysis.confidence,
-        wanted=[_cell(trial) for _, ground, _ in parts for trial in ground.trials],
+        defaults=[one.train.hparams() for one, _, _ in parts],
+        wanted=[one for _, ground, _ in parts for one in _wanted(ground)],
     )
     write_report(report, folder)
     tracker.log_report(sweep.name, folder)
@@ -239,8 +250,10 @@ def _oldest_first(records: Mapping[str, RunRecord], trackers: Sequence[Tracker])
 
 def _logged(sweep: Sweep, ground: Ground, tracker: Tracker) -> tuple[list[RunRecord], list[DistanceRecord]]:
     """This sweep's trials and measurements as it stands now, where they can be told on this machine."""
-    ids = {trial.id for trial in ground.trials}
-    records = [r for r in tracker.records(sweep.name) if not ground.whole or r.trial_id in ids]
+    records = tracker.records(sweep.name)
+    if ground.whole:
+        ids = {trial.id for trial in ground.asked(records).trials}
+        records = [record for record in records if record.trial_id in ids]
     places = {(record.data_digest, record.weights_digest, record.image_size, record.resize) for record in records}
     here = [d for d in tracker.distances() if (d.data_digest, d.weights_digest, d.image_size, d.resize) in places]
     if not ground.whole or ground.undecoded:
@@ -262,9 +275,12 @@ def _print_report(sweep: Sweep, tracker: Tracker, report: Report, folder: Path, 
     return print_lines([*summary(report).split("\n"), f"report: {folder / 'report.html'}", place, trials])
 
 
-def _cell(trial: Trial) -> Wanted:
-    cell = trial.cell
-    return cell.dataset, cell.images_per_class, cell.backbone, cell.label, trial.seed
+def _wanted(ground: Ground) -> list[Wanted]:
+    return [
+        (cell.dataset, cell.images_per_class, cell.backbone, cell.label, seed)
+        for cell in cells(ground.sweep, ground.facts)
+        for seed in ground.sweep.grid.seeds
+    ]
 
 
 def _compared(expected: float, taken: float) -> str:
@@ -280,7 +296,7 @@ def _errors(records: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def _left(plan: Plan, left: Estimate) -> str:
-    parts = [f"{len(plan.to_run)} of {plan.total} trials left"]
+    parts = [f"{plan.left} of {plan.total} trials left"]
     if left.seconds is not None:
         parts.append(f"about {clock(left.seconds)} on this machine")
     if left.gpu_hours:
@@ -289,7 +305,9 @@ def _left(plan: Plan, left: Estimate) -> str:
 
 
 def _line(sweep: Sweep, plan: Plan, chosen: Sequence[Trial], verb: str = "starting") -> str:
-    counts = f"{plan.total} trials: {len(plan.done)} done, {len(plan.failed)} failed, {len(plan.to_run)} to run"
+    counts = f"{plan.total} trials: {len(plan.done)} done, {len(plan.failed)} failed, {plan.left} to run"
+    if plan.unknown:
+        counts += f" (of {plan.unknown} at most a search asks later)"
     if not chosen:
         return f"{sweep.name}: {counts}; nothing to start"
     return f"{sweep.name}: {counts}; {verb} {len(chosen)}"

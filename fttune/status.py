@@ -5,10 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from fttune.config import Sweep
-from fttune.plan import pending
 from fttune.record import RunRecord
 from fttune.secrets import masked
-from fttune.sweep.driver import cost_model, estimate, is_running, last_tracked, machine, open_tracker
+from fttune.sweep.driver import estimate, is_running, last_tracked, machine, open_tracker, planned
 from fttune.sweep.ground import Ground, survey
 from fttune.sweep.progress import clock
 from fttune.sweep.turn import ago, heard
@@ -37,9 +36,8 @@ def show_status(sweep: Sweep, *, as_json: bool) -> None:
 def _known(ground: Ground, tracker: Tracker) -> dict[str, Any]:
     """Of the trials of this sweep as it stands in the file, each by its id."""
     sweep, records = ground.sweep, tracker.records()
-    whole = pending(ground.trials, records)
+    whole, model = planned(ground, machine(sweep), records)
     wanted = {trial.id: trial.name for trial in whole.to_run}
-    model = cost_model(sweep, ground, machine(sweep), records)
     failed = {trial.id for trial in whole.failed}
     return {
         **whole.counts(whole.to_run),
@@ -54,7 +52,8 @@ def _logged(ground: Ground, tracker: Tracker, driver: Claim | None) -> dict[str,
     records = tracker.records(ground.sweep.name)
     failed = [record for record in records if record.status == "failed"]
     counts = driver.counts if driver and driver.counts.total else None
-    total, done = len(ground.trials), len(records) - len(failed)
+    asked = ground.asked(())
+    total, done = len(asked.trials) + asked.unknown, len(records) - len(failed)
     if counts:
         total, done = counts.total, counts.done
     left = total - done - (counts.failed if counts else len(failed))

@@ -20,6 +20,9 @@ Purpose = Literal["subset", "init", "order"]
 MAX_VIEWS = 255  # fixed views of an image; beyond them a random crop at each step costs less than the room they take
 _KINDS = {"center": 1, "flip": 2, "crop": 0}
 
+# Settings that a search may choose for each cell, in the order in which lower ones are preferred among equals.
+SEARCHED = ("lr", "copied_lr_scale", "weight_decay", "momentum", "steps", "batch_size", "bn")
+
 # Part of every id: raise it when a change of the code changes the numbers that equal settings produce.
 SCIENCE = 1
 
@@ -89,11 +92,13 @@ class Trial:
 
     cell: Cell
     hparams: HParams
-    seed: int
+    seed: int  # negative where settings are tried: -1 is the first draw; from 0 on the results that are compared
     val_per_class: int  # images of each class held out for selection
     test_per_class: int | None  # images of each class held out for the test; None: the dataset's own test set
     data_digest: str  # of the source images; empty while the dataset is not prepared
     weights_digest: str  # of the pre-trained weights
+    fold: tuple[int, int] | None = None  # (k, K): of train and val as one, part k of K is held out in place of val
+    bar: tuple[tuple[int, float], ...] = ()  # (step, val accuracy): a report below it there is the last
 
     @cached_property
     def id(self) -> str:
@@ -102,6 +107,9 @@ class Trial:
         # A setting added later leaves the ids of trials without it as they were; a changed default raises SCIENCE.
         usual = {field.name: field.default for field in fields(HParams)}
         told["hparams"] = {name: value for name, value in told["hparams"].items() if value != usual[name]}
+        for name in ("fold", "bar"):
+            if not told[name]:
+                del told[name]
         if self.cell.way == PLAIN:
             del told["cell"]["way"]
         return digest({"science": SCIENCE, **told})[:16]
@@ -109,7 +117,7 @@ class Trial:
     @property
     def name(self) -> str:
         """What a person reads in a list of runs, such as `cub200/20 T(1-7)R(8) s0`."""
-        return f"{self.cell.dataset}/{self.cell.images_per_class} {self.cell.label} s{self.seed}"
+        return f"{self.cell.dataset}/{self.cell.images_per_class} {self.cell.label} {draw_name(self.seed, self.fold)}"
 
     @cached_property
     def phases(self) -> tuple[Phase, ...]:
@@ -129,6 +137,11 @@ class Trial:
         subset, the initial values of their new layers and the order of their batches.
         """
         return seed_from(purpose, self.cell.dataset, self.seed)
+
+
+def draw_name(seed: int, fold: tuple[int, int] | None = None) -> str:
+    """`s0`; `s-1 2/3` where the second of three folds is held out."""
+    return f"s{seed} {fold[0]}/{fold[1]}" if fold else f"s{seed}"
 
 
 def fixed_views(views: Views) -> int:

@@ -83,7 +83,7 @@ def priced(answer: Answer, question: Question, placed: Placed, *, file: Path | N
     runtime = machine(every)
     _time_stages(question.backbone, placed.distance.image_size, runtime)
     ground, records = survey(every, runtime), open_tracker(every).records()
-    model = cost_model(every, ground, runtime, records)
+    model = cost_model(ground, runtime, records, ground.trials)
 
     def seconds(trial: Trial) -> float | None:
         alone = model.seconds(trial)

@@ -26,7 +26,7 @@ from stores import curve_of, runs_of, wait_until
 # and a fault parts them.
 _OF_THE_MACHINE = {
     "seconds", "data_seconds", "feature_seconds", "train_seconds", "eval_seconds", "images_per_second",
-    "peak_memory_mb", "together",
+    "peak_memory_mb", "together", "gpu_seconds",
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ GROUND = {"errors", "text", "layers", "ways", "trial", "record", "runtime", "fil
     "secrets",
     "config",
     "entries",
+    "space",
     "recipe",
     "interrupt",
 }
@@ -31,6 +32,7 @@ VALUES = GROUND - {
     "schedule",
     "config",
     "entries",
+    "space",
     "recipe",
     "plan",
     "interrupt",
@@ -68,7 +70,20 @@ ROOMS: dict[str, set[str]] = {
     "secrets": set(),
     "schedule": {"trial", "part"},
     "entries": {"errors", "part"},
-    "config": {"entries", "errors", "layers", "ways", "tree", "trial", "mistakes", "part", "schedule", "secrets"},
+    "space": {"errors", "part", "schedule"},
+    "config": {
+        "entries",
+        "errors",
+        "layers",
+        "ways",
+        "tree",
+        "trial",
+        "mistakes",
+        "part",
+        "schedule",
+        "secrets",
+        "space",
+    },
     "recipe": {"trial", "tree", "mistakes", "part", "schedule", "entries"},
     "plan": {"errors", "layers", "ways", "trial", "record", "config"},
     "data": VALUES,
@@ -120,9 +135,9 @@ ROOMS: dict[str, set[str]] = {
 BARE = {"data", "backbones", "feature_cache", "features", "classifier", "training", "distance"}
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
-    "ray": {"fttune/sweep/tune.py", "fttune/sweep/admission.py"},
+    "ray": {"fttune/sweep/tune.py", "fttune/sweep/admission.py", "fttune/sweep/feed.py"},
     "mlflow": {"fttune/tracking/client.py"},
-    "optuna": {"fttune/sweep/search.py"},
+    "optuna": {"fttune/sweep/search.py", "fttune/sweep/study.py"},
     "safetensors": {"fttune/backbones/tensors.py"},
     "datasets": {"fttune/data/huggingface.py"},  # an extra
     "sklearn": {"fttune/distance/linear_svm.py", "fttune/distance/scores.py", "fttune/training/convex.py"},

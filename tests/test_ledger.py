@@ -208,3 +208,30 @@ def test_whatever_happens_each_trial_ends_once(story: list[tuple[str, int]], tog
     ledger.close(())
     assert sorted(trial_id for trial_id, _, _ in heard.ends) == sorted(trial.id for trial in TRIALS)
     assert ledger.outcome.complete
+
+
+def test_what_follows_from_an_end_is_run_too_on_the_share_of_its_cell() -> None:
+    first, second = TRIALS[:2]
+    after = {first.id: [Bundle(trials=(second,))]}
+    ledger = Ledger(
+        [Bundle(trials=(first,))], [], "abc", shares=[0.25], more=lambda record: after.get(record.trial_id, ())
+    )
+    end(ledger, first)
+    assert [run.share for run in ledger.runs] == [0.25, 0.25]
+    end(ledger, second)
+    assert ledger.close(())
+    assert ledger.outcome.complete
+    assert [record.trial_id for record in ledger.outcome.finished] == [first.id, second.id]
+
+
+def test_what_follows_from_a_trial_that_is_given_up_waits_for_the_next_round() -> None:
+    first, second = TRIALS[:2]
+    after = {first.id: [Bundle(trials=(second,))]}
+    ledger = Ledger(
+        [Bundle(trials=(first,))], [], "abc", shares=[0.0], more=lambda record: after.get(record.trial_id, ())
+    )
+    for _ in range(TRIES):
+        ledger.died(of(ledger, first))
+        assert ledger.close(()), "every run of the round had ended"
+    assert [run.job for run in ledger.runs] == after[first.id]
+    assert not ledger.outcome.complete

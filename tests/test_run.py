@@ -79,6 +79,30 @@ def test_each_seed_of_a_bundle_brings_tables_of_features_of_its_own(store: Image
     assert two - one > each * (training + test)
 
 
+@pytest.mark.parametrize("spec", [FROZEN, TUNED])
+def test_a_training_below_its_bar_ends_there_with_what_it_had_and_one_above_it_is_as_without(
+    store: ImageStore, runtime: Runtime, spec: str
+) -> None:
+    trial = trial_on(store, spec)
+    whole, points = run(trial, runtime)
+    assert whole["val_curve"] == ",".join(repr(point.val_accuracy) for point in points)
+    reached = tuple((point.step, point.val_accuracy) for point in points[:-1])
+    kept, again = run(replace(trial, bar=reached), runtime)
+    assert (kept | {"trial_id": trial.id}, again) == (whole, points)
+    low, seen = run(replace(trial, bar=((points[1].step, points[1].val_accuracy + 0.01),)), runtime)
+    assert (low["status"], low["pruned_step"], len(seen)) == ("done", points[1].step, 2)
+    assert low["val_accuracy"] == max(point.val_accuracy for point in points[:2])
+    assert low["test_accuracy"] is not None
+
+
+def test_a_fold_is_judged_by_the_part_that_is_held_out(store: ImageStore, runtime: Runtime) -> None:
+    sizes = [run(trial_on(store, FROZEN, fold=(k, 3)), runtime)[0] for k in (1, 2, 3)]
+    # Five images to train on and two for val, of ten classes.
+    assert [(one["train_images"], one["val_images"], one["fold"], one["folds"]) for one in sizes] == [
+        (40, 30, 1, 3), (50, 20, 2, 3), (50, 20, 3, 3)
+    ]  # fmt: skip
+
+
 def test_the_global_generator_is_left_alone(store: ImageStore, runtime: Runtime) -> None:
     before = torch.get_rng_state()
     run(trial_on(store, FROZEN), runtime)
@@ -100,7 +124,9 @@ def test_a_record_tells_the_trial_and_what_was_measured(store: ImageStore, runti
 
 def measured(record: RunRecord) -> dict[str, object]:
     asked = asdict(RunRecord.of(make_trial(), status="done"))
-    return {name: value for name, value in asdict(record).items() if asked[name] is None or name == "device"}
+    return {
+        name: value for name, value in asdict(record).items() if asked[name] is None or name in ("device", "val_curve")
+    }
 
 
 @pytest.mark.parametrize("views", ["center", "flip", "fixed-3"])

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constructed import make_run
+from fttune.analysis.compare import compare
 from fttune.analysis.ratios import tune_to_freeze
-from fttune.analysis.select import select
+from fttune.analysis.select import select, select_default, setting_of
+from fttune.analysis.selection import illusion_sheet
 from fttune.errors import StoreError
 from fttune.record import RunRecord
 
@@ -72,3 +74,56 @@ def test_runs_of_other_rules_are_no_pair(change: dict[str, Any]) -> None:
     runs = [make_run("tune", 0.5), replace(make_run("freeze", 0.4), **change)]
     assert tune_to_freeze(select(runs), {}).pairs == ()
     assert len(tune_to_freeze(select([replace(run, **change) for run in runs]), {}).pairs) == 1
+
+
+def tried(mode: str, *values: tuple[float, float, float], draws: int = 1) -> list[RunRecord]:
+    """The runs of a search, on draws of their own: (lr, val, test) of each setting."""
+    return [make_run(mode, test, val=val, lr=lr, seed=-1 - draw) for lr, val, test in values for draw in range(draws)]
+
+
+def repeated(mode: str, lr: float, test: float) -> list[RunRecord]:
+    return [make_run(mode, test, val=0.1, lr=lr, seed=seed) for seed in (0, 1)]
+
+
+def test_a_search_chooses_by_its_own_draws_and_reports_seeds_that_chose_nothing() -> None:
+    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9)), *repeated("tune", 0.1, 0.6), *repeated("tune", 0.2, 0.9)]
+    chosen = select(runs)
+    assert [(r.setting[0], r.test, r.seed, r.tried) for r in chosen] == [(0.1, 0.6, 0, 2), (0.1, 0.6, 1, 2)]
+    assert (chosen[0].given.trials, chosen[0].given.steps) == (2, 2 * 20)
+    own = [r.setting for r in select_default(runs, {setting_of(run) for run in runs if run.lr == 0.2})]
+    assert [setting[0] for setting in own] == [0.2, 0.2]
+    assert select(tried("tune", (0.1, 0.9, 0.2))) == [], "what was tried is no result"
+
+
+@pytest.mark.parametrize(
+    ("tuned", "why"),
+    [
+        (tried("tune", (0.1, 0.9, 0.2)), "unequal budgets, 1 and 2 settings tried"),
+        (tried("tune", (0.1, 0.9, 0.2), (0.2, 0.8, 0.2), draws=2), "unequal budgets, 4 and 2 trials of search"),
+    ],
+)
+def test_searches_of_unequal_budgets_are_no_pair_unless_that_is_asked_for(tuned: list[RunRecord], why: str) -> None:
+    frozen = [*tried("freeze", (0.1, 0.5, 0.2), (0.2, 0.6, 0.2)), *repeated("freeze", 0.2, 0.4)]
+    runs = [*tuned, *repeated("tune", 0.1, 0.6), *frozen]
+    pairing = tune_to_freeze(select(runs), {})
+    assert pairing.pairs == ()
+    assert {line.partition(": ")[2] for line in pairing.unpaired} == {why}
+    for unequal, pairs in ((False, 0), (True, 2)):
+        found = compare(runs, by="mode", confidence=0.95, unequal=unequal)
+        assert [level.pairs for level in found.levels] == [0, pairs]
+        assert bool([note for note in found.notes if "--unequal" in note]) is not unequal
+
+
+def test_equal_searches_may_choose_what_they_like_and_the_pair_says_what_each_was_given() -> None:
+    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.8, 0.2)), *repeated("tune", 0.1, 0.6)]
+    runs += [*tried("freeze", (0.1, 0.5, 0.2), (0.2, 0.6, 0.2)), *repeated("freeze", 0.2, 0.4)]
+    pairs = tune_to_freeze(select(runs), {}).pairs
+    assert [pair.ratio for pair in pairs] == pytest.approx([1.5, 1.5])
+    assert {str(pair.numerator_given) for pair in pairs} == {"2 trials, 40 steps, 2 s"}
+
+
+@given(st.permutations([0.0, 0.2, 0.5, 1.0]))
+def test_hindsight_shows_what_val_missed_and_changes_nothing(tests: list[float]) -> None:
+    runs = tried("tune", *((0.1 * (place + 1), 0.9 - 0.1 * place, test) for place, test in enumerate(tests)))
+    (row,) = illusion_sheet(runs).rows
+    assert (row["test of chosen"], row["best test in hindsight"], row["gap"]) == (tests[0], 1.0, 1.0 - tests[0])

@@ -27,6 +27,7 @@ def split(
     test: int | None = 4,
     seed: int = 0,
     pools: tuple[str, ...] = ("any",),
+    fold: tuple[int, int] | None = None,
 ) -> tuple[Split, list[str]]:
     labels, keys, pool = listing(per_class, pools)
     return make_split(
@@ -39,6 +40,7 @@ def split(
         val=val,
         test=test,
         seed=seed,
+        fold=fold,
     ), keys
 
 
@@ -50,6 +52,20 @@ def test_parts_are_disjoint_balanced_and_of_the_right_size(n: int, val: int, tes
         assert np.bincount(rows[name] // 30, minlength=3).tolist() == [each] * 3
     together = np.concatenate(list(rows.values()))
     assert len(set(together.tolist())) == len(together)
+
+
+@given(st.integers(1, 10), st.integers(1, 5), st.integers(2, 6), st.integers(0, 2**62))
+def test_folds_are_the_images_of_train_and_val_each_held_out_once_and_evenly_by_class(
+    n: int, val: int, folds: int, seed: int
+) -> None:
+    whole = split(n=n, val=val, seed=seed)[0]
+    pool = sorted([*whole.train, *whole.val])
+    parts = [split(n=n, val=val, seed=seed, fold=(k, folds))[0] for k in range(1, folds + 1)]
+    assert sorted(row for part in parts for row in part.val) == pool
+    assert all(sorted([*part.train, *part.val]) == pool for part in parts)
+    for part in parts:
+        assert set(np.bincount(part.val // 30, minlength=3)) <= {(n + val) // folds, -(-(n + val) // folds)}
+        assert part.test.open().tolist() == split(n=n, val=val, seed=seed)[0].test.open().tolist()
 
 
 @given(st.integers(1, 10), st.integers(1, 10), st.integers(0, 2**62))

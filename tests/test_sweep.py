@@ -35,6 +35,7 @@ def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
         "failed": 0,
         "to_run": 8,
         "chosen": 8,
+        "unknown": 0,
         "store_bytes": 0,
         "not_prepared": ["mine"],
         "absent_weights": [],
@@ -112,9 +113,9 @@ def test_trials_that_train_together_are_logged_each_for_itself_and_go_on_where_t
         "backbones": ["tiny"],
         "random_top": [1],
         "modes": ["freeze"],
-        "seeds": [0, 1],
+        "seeds": list(range(6)),
     }
-    sweep, uri = write_sweep(tmp_path, grid=grid, search={"sampler": "shared", "settings": 3}), database(tmp_path)
+    sweep, uri = write_sweep(tmp_path, grid=grid), database(tmp_path)
     first = fttune("run", sweep, "--limit", 4)
     assert first.returncode == 0, first.stderr
     rest = fttune("run", sweep)
@@ -123,8 +124,8 @@ def test_trials_that_train_together_are_logged_each_for_itself_and_go_on_where_t
     once_each(uri, 6)
     records = Tracker(uri, "fttune").records()
     assert sorted(record.together for record in records) == [2, 2, 4, 4, 4, 4]
-    assert len({(record.seed, record.lr) for record in records}) == 6
-    plan = told("plan", sweep, "search.settings=4")
+    assert len({record.seed for record in records}) == 6
+    plan = told("plan", sweep, "grid.seeds=[0,1,2,3,4,5,6]")
     assert [(layer["depth"], layer["kept"]) for layer in plan["cache"]] == [(3, True)]
     assert plan["seconds"] > 0
 

@@ -193,3 +193,14 @@ def test_a_short_sweep_has_no_lines_between_its_trials() -> None:
         sweep.start(0)
         sweep.end(0)
     assert len(file.getvalue().splitlines()) == 1
+
+
+def test_what_a_search_asks_for_later_is_counted_before_it_is_known_and_once() -> None:
+    plan = Plan(done=TRIALS[:2], failed=(), to_run=TRIALS[2:4], unknown=6)
+    tally = Tally(plan, TRIALS[2:4], Meter())
+    assert tally.counts().total == 10
+    tally.more(TRIALS[4:6], TRIALS[6:7], 2)
+    look = tally.look()
+    assert (look.counts.total, look.counts.done, look.chosen) == (9, 3, 4), "one of four that might have come did not"
+    tally.more((), (), 0)
+    assert tally.counts().total == 7

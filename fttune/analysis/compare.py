@@ -5,15 +5,27 @@ seed but for the axis and what follows from it.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from fttune.analysis.bootstrap import interval
-from fttune.analysis.select import SEARCHED, Result, select
+from fttune.analysis.select import (
+    FREE,
+    NOTHING,
+    Given,
+    Result,
+    Setting,
+    cell_of,
+    given,
+    searched,
+    select,
+    select_default,
+)
 from fttune.errors import ConfigError, unknown
 from fttune.record import RunRecord
+from fttune.trial import SEARCHED
 from fttune.ways import is_convex
 
 # What a comparison may be of; each with the fields that differ where it differs.
@@ -26,14 +38,15 @@ AXES: Mapping[str, tuple[str, ...]] = {
     "random_top": ("spec",),
     "seed": (),
     **dict.fromkeys(SEARCHED, ()),
-    **dict.fromkeys(("momentum", "batch_size", "bn", "views", "resize", "biases", "dropout"), ()),
+    **dict.fromkeys(("views", "resize", "biases", "dropout"), ()),
     "steps": ("lr_drop_steps", "report_every"),
     "image_size": (),
 }
 _EQUAL = (
     *AXES, "way", "depth", "lr_drop_steps", "report_every", "data_digest", "weights_digest", "classes", "train_images",
-    "val_images", "test_images",
+    "val_images", "test_images", "fold", "folds",
 )  # fmt: skip
+_OWN = ("lr_drop_steps", "report_every")  # of a setting, beside SEARCHED
 # Of modes; the first that is there is what others are held against. The ways follow by name.
 _ORDER = ("scratch", "freeze", "mixed", "tune")
 
@@ -56,12 +69,14 @@ class Level:
     difference_low: float | None
     difference_high: float | None
     trial_ids: tuple[str, ...]
+    given: Given  # what the runs took, and the searches that chose their settings
 
     @property
     def row(self) -> dict[str, Any]:
         """Flat values, the held ones first."""
         values = asdict(self)
-        return {**values.pop("held"), **values}
+        spent = {f"given_{name}": value for name, value in values.pop("given").items()}
+        return {**values.pop("held"), **values, **spent}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,31 +89,47 @@ class Comparison:
 
 
 def compare(
-    records: Sequence[RunRecord], *, by: str, hold: Sequence[str] = (), metric: str = "test_accuracy", confidence: float
+    records: Sequence[RunRecord],
+    *,
+    by: str,
+    hold: Sequence[str] = (),
+    metric: str = "test_accuracy",
+    confidence: float,
+    defaults: Collection[Setting] = (),
+    unequal: bool = False,
 ) -> Comparison:
     """Mean of a metric at each level of `by`, with a bootstrap interval over datasets and their seeds.
 
     Of a cell where several settings were tried the one that val prefers counts (`select`), unless they are what is
-    compared; runs pair only with as many settings tried. ConfigError for an axis that is none.
+    compared; runs pair only with as many settings, trials and steps of search unless `unequal`. Where there was a
+    search, groups tell apart the settings `chosen` and those of the sweeps' files (`defaults`). ConfigError for an axis
+    that is none.
     """
     for axis in (by, *hold):
         if axis not in AXES:
             raise ConfigError(f"compare: {unknown('axis', axis, AXES)}")
     if by in hold:
         raise ConfigError(f"compare: {by} is compared, so it cannot be held")
-    runs = [run for run in _chosen(records, by) if getattr(run.record, metric) is not None]
+    runs = [run for run in _chosen(records, by, defaults) if getattr(run.record, metric) is not None]
+    names = (*hold, *(("setting",) if any(run.setting for run in runs) else ()))
     groups: dict[tuple[Value, ...], list[_Run]] = defaultdict(list)
     for run in runs:
-        groups[tuple(_held(run.record, axis, by) for axis in hold)].append(run)
+        held = [run.setting or "only" if axis == "setting" else _held(run.record, axis, by) for axis in names]
+        groups[tuple(held)].append(run if not unequal else replace(run, budget=()))
     levels: list[Level] = []
     lone = 0
     for place in sorted(groups, key=_sortable):
-        here = _levels(dict(zip(hold, place, strict=True)), groups[place], by, metric, confidence)
+        here = _levels(dict(zip(names, place, strict=True)), groups[place], by, metric, confidence)
         lone += sum(level.runs - level.pairs for level in here[1:])
         levels += here
     failed = sum(record.status != "done" for record in records)
+    unfinished = 0 if by in SEARCHED else _unfinished(records)
+    budgets = {run.budget for run in runs if run.setting == "chosen" and not is_convex(run.record.way)}
     solved = sorted({run.record.mode for run in runs if is_convex(run.record.way)}) if by == "mode" else []
     notes = {
+        f"cells whose search has not come to repeated runs at its choice, left out: {unfinished}": unfinished,
+        "searches of unequal budgets, whose runs are not paired unless --unequal says so": len(budgets) > 1
+        and not unequal,
         f"no steps, but solved to the end, its regularisation chosen on val: {', '.join(solved)}": len(solved),
         f"failed runs, left out: {failed}": failed,
         f"runs without a partner that is equal in all but {by}, in the means and in no difference: {lone}": lone,
@@ -109,19 +140,39 @@ def compare(
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Run:
     record: RunRecord
-    budget: tuple[object, ...]  # settings tried, and the setting where that was one
+    budget: tuple[object, ...]  # of the search: settings, trials and steps; the setting itself where it was but one
+    setting: str = ""  # chosen or default, where there was a search
+    given: Given = NOTHING  # what the search took
 
 
-def _chosen(records: Sequence[RunRecord], by: str) -> list[_Run]:
+def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting]) -> list[_Run]:
     done = [record for record in records if record.status == "done"]
-    if by in SEARCHED:
-        return [_Run(record=r, budget=tuple(getattr(r, name) for name in SEARCHED if name != by)) for r in done]
-    results = {result.trial_id: result for result in select(done)}
-    return [_Run(record=r, budget=_budget(results[r.trial_id])) for r in done if r.trial_id in results]
+    cells = searched(done)
+    if by in FREE or (by in SEARCHED and cells):
+        # Of a cell that was searched the runs of the search are what differs in nothing but settings.
+        tried = [run for run in done if run.role == "search" or cell_of(run) not in cells]
+        return [_Run(record=r, budget=tuple(getattr(r, name) for name in SEARCHED if name != by)) for r in tried]
+    by_id = {record.trial_id: record for record in done}
+    found = [_run(by_id[one.trial_id], one, "chosen") for one in select(done)]
+    if not cells:
+        return found
+    # What is solved for has no settings to search, so it stands beside both.
+    solved = [run for run in found if is_convex(run.record.way)]
+    own = [_run(by_id[one.trial_id], one, "default") for one in select_default(done, defaults)]
+    both = [replace(run, setting=setting) for setting in (["chosen", *["default"] * bool(own)]) for run in solved]
+    found = [run for run in found if not is_convex(run.record.way)]
+    return [*found, *own, *both]
 
 
-def _budget(result: Result) -> tuple[object, ...]:
-    return (result.tried, *(result.setting if result.tried == 1 else ()))
+def _run(record: RunRecord, result: Result, setting: str) -> _Run:
+    own = result.tried == 1 or setting == "default"
+    budget = result.setting if own else (result.tried, result.given.trials, result.given.steps)
+    return _Run(record=record, budget=budget, setting=setting if result.given.trials else "", given=result.given)
+
+
+def _unfinished(records: Sequence[RunRecord]) -> int:
+    cells = searched(record for record in records if record.status == "done").values()
+    return sum(cell.chosen not in cell.repeats for cell in cells)
 
 
 def _held(record: RunRecord, axis: str, by: str) -> Value:
@@ -133,12 +184,21 @@ def _held(record: RunRecord, axis: str, by: str) -> Value:
 
 def _levels(held: Mapping[str, Value], runs: Sequence[_Run], by: str, metric: str, confidence: float) -> list[Level]:
     found: dict[Value, dict[tuple[object, ...], RunRecord]] = defaultdict(dict)
+    spent: dict[Value, dict[object, Given]] = defaultdict(dict)
     for run in runs:
-        found[getattr(run.record, by)][_key(run, by)] = run.record
+        level = getattr(run.record, by)
+        found[level][_key(run, by)] = run.record
+        spent[level][run.record.trial_id] = given(run.record)
+        if run.setting == "chosen":  # what is given by the file needs no search
+            spent[level][cell_of(run.record)] = run.given
     first, *_ = order = sorted(found, key=_rank)
     # What takes no steps was given settings of another kind, so it is held against a partner whatever that was given.
     partners = found[first] | {(None, *key[1:]): record for key, record in found[first].items()}
-    return [_level(held, name, found[name], partners if name != first else {}, metric, confidence) for name in order]
+    taken = {name: sum(spent[name].values(), NOTHING) for name in order}
+    return [
+        _level(held, name, found[name], partners if name != first else {}, metric, confidence, taken[name])
+        for name in order
+    ]
 
 
 def _level(
@@ -148,6 +208,7 @@ def _level(
     first: Mapping[tuple[object, ...], RunRecord],
     metric: str,
     confidence: float,
+    spent: Given,
 ) -> Level:
     keys = sorted(runs.keys() & first.keys(), key=repr)
     records = list(runs.values())
@@ -170,6 +231,7 @@ def _level(
         difference_low=below,
         difference_high=above,
         trial_ids=tuple(sorted(record.trial_id for record in records)),
+        given=spent,
     )
 
 
@@ -182,7 +244,8 @@ def _interval(
 
 def _key(run: _Run, by: str) -> tuple[object, ...]:
     """Equal for runs that may be held against each other."""
-    free = {by, *AXES[by], *SEARCHED}
+    searches = bool(run.setting) or (by in SEARCHED and run.record.role == "search")
+    free = {by, *AXES[by], *(SEARCHED if searches else FREE), *(_OWN if searches else ())}
     return (
         None if is_convex(run.record.way) else run.budget,
         *(getattr(run.record, name) for name in _EQUAL if name not in free),

@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fttune.analysis.select import SEARCHED, Place, Result
+from fttune.analysis.select import NOTHING, Given, Place, Result
 from fttune.record import DistanceRecord
+from fttune.trial import SEARCHED
 
 # A denominator this close to guessing makes a ratio of noise: with few images a net of many new layers stays there.
 NEAR_CHANCE = 2.0
@@ -26,6 +27,8 @@ class Pair:
     denominator_id: str
     flagged: str  # why the ratio is not averaged in; empty when it is
     distance: float | None  # of the dataset to the backbone's source; None: not measured
+    numerator_given: Given = NOTHING  # what its search was given
+    denominator_given: Given = NOTHING
     remark: str = ""  # what should be known of a ratio that is averaged in
 
     @property
@@ -158,6 +161,8 @@ def _make(above: Result, below: Result, label: str, distances: Distances) -> Pai
         denominator_id=below.trial_id,
         flagged=_flag(above, below),
         distance=distances.get(above.place),
+        numerator_given=above.given,
+        denominator_given=below.given,
         remark=_remark(above, below),
     )
 
@@ -166,9 +171,12 @@ def _unfair(above: Result, below: Result) -> str:
     """Why two results had unequal chances; empty when they had equal ones."""
     if above.tried != below.tried:
         return f"unequal budgets, {above.tried} and {below.tried} settings tried"
+    for name in ("trials", "steps"):
+        if (a := getattr(above.given, name)) != (b := getattr(below.given, name)):
+            return f"unequal budgets, {a:,} and {b:,} {name} of search"
     if above.tried == 1 and above.setting != below.setting:
-        settings = zip(SEARCHED, above.setting, below.setting, strict=True)
-        return "unequal settings, " + ", ".join(f"{name} {a:g} and {b:g}" for name, a, b in settings if a != b)
+        settings = zip(SEARCHED, above.setting, below.setting, strict=False)
+        return "unequal settings, " + ", ".join(f"{name} {a} and {b}" for name, a, b in settings if a != b)
     return ""
 
 

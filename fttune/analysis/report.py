@@ -1,7 +1,7 @@
 """A report from logged records alone: table, figures, page and the records themselves, in one folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from fttune.analysis.ratios import DepthPairing, Pair, Pairing, compare_depths, 
 from fttune.analysis.recommend import Box, Table, markdown, recommend
 from fttune.analysis.regret import Regret, regret
 from fttune.analysis.regret_sheet import headline, regret_sheet
-from fttune.analysis.select import select
-from fttune.analysis.tables import TABLES
+from fttune.analysis.select import Setting, select, setting_of
+from fttune.analysis.sheets import sheets_of
 from fttune.analysis.trend import Trend
 from fttune.analysis.trend_sheet import trend_sheet
 from fttune.files import replacing, writing
 from fttune.record import DistanceRecord, RunRecord
 from fttune.tracking.table import write_parquet
+from fttune.trial import HParams
 
 Wanted = tuple[str, int, str, str, int]  # dataset, images per class, backbone, spec with its way, seed
 
@@ -39,6 +40,7 @@ class Report:
     trend: Trend  # the smooth model beside the table
     regret: Regret  # what the table's advice loses on a dataset that it has not seen
     missing: tuple[str, ...] = ()  # a line for each cell and seed that was asked for and has no finished run
+    defaults: frozenset[Setting] = frozenset()  # the settings of the sweeps' files
 
     @property
     def document(self) -> dict[str, Any]:
@@ -105,8 +107,12 @@ def analyse(
     distance_edges: tuple[float, float],
     confidence: float,
     wanted: Sequence[Wanted] = (),
+    defaults: Collection[HParams] = (),
 ) -> Report:
-    """From records, oldest first, to the table; `wanted`, the cells and seeds asked for, tells what is missing."""
+    """From records, oldest first, to the table; `wanted`, the cells and seeds asked for, tells what is missing.
+
+    `defaults`, the settings of the sweeps' files, are what the settings that searches chose are held against.
+    """
     results, known = select(records), distances_of(distances)
     pairing = tune_to_freeze(results, known)
     table = recommend(
@@ -128,6 +134,7 @@ def analyse(
             confidence=confidence,
         ),
         missing=_missing(records, wanted),
+        defaults=frozenset(map(setting_of, defaults)),
     )
 
 
@@ -137,7 +144,7 @@ def write_report(report: Report, out: Path) -> None:
     `table.md` and `table.json` are the recommendations with all that they rest on. Each file replaces its predecessor
     whole.
     """
-    evidence, sheets = report.evidence, {name: make(report) for name, make in TABLES.items()}
+    evidence, sheets = report.evidence, sheets_of(report)
     figures = {name: row.drawn(evidence) for name, row in FIGURES.items()}
     drawn = {name: rendered(figure, "svg") for name, figure in figures.items()}
     beside = sheets["table3"].markdown()

@@ -1,25 +1,53 @@
-"""Which run counts for a cell: where several settings were tried, the one that val prefers. Test is never looked at."""
+"""Which runs count for a cell: where several settings were tried, those at the one that val prefers, never test.
+
+A search tries settings on draws of their own (negative seeds); what it chose is repeated on seeds that chose nothing.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from fttune.errors import StoreError
 from fttune.record import RunRecord
-from fttune.trial import digest
+from fttune.trial import SEARCHED, HParams, digest
 
-# Settings that a search may choose for each cell on its own; everything else must be equal within a pair.
-SEARCHED = ("lr", "copied_lr_scale", "weight_decay")
-_SHARED = (
-    *("data_digest", "weights_digest", "classes", "train_images", "val_images", "test_images"),
-    *("momentum", "batch_size", "steps", "lr_drop_steps", "report_every", "views", "image_size", "resize", "bn"),
-    *("biases", "dropout"),
-)
-
+# Settings that cells without a search may differ in where they tried several on the seeds themselves.
+FREE = ("lr", "copied_lr_scale", "weight_decay")
+_FOLLOW = ("lr_drop_steps", "report_every")  # follow from the steps
+_PLACE = ("data_digest", "weights_digest", "classes", "test_images")
+_RULES = ("views", "image_size", "resize", "biases", "dropout")
+_SHARED = (*_PLACE, "train_images", "val_images", *_RULES, *(name for name in SEARCHED if name not in FREE), *_FOLLOW)
 
 # Digests of data and weights, side of the input in pixels, how images are resized.
 Place = tuple[str, str, int, str]
+Setting = tuple[float | str, ...]  # values of SEARCHED, then those that follow from the steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """What a cell's search was given; nothing where there was none."""
+
+    trials: int = 0
+    steps: int = 0  # of the optimiser, that were asked for
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0  # share of a GPU x seconds
+
+    def __str__(self) -> str:
+        gpu = f", {self.gpu_seconds:,.0f} GPU-s" if self.gpu_seconds else ""
+        noun = "trial" if self.trials == 1 else "trials"
+        return f"{self.trials:,} {noun}, {self.steps:,} steps, {self.seconds:,.0f} s{gpu}"
+
+    def __add__(self, other: "Given") -> "Given":
+        return Given(
+            trials=self.trials + other.trials,
+            steps=self.steps + other.steps,
+            seconds=self.seconds + other.seconds,
+            gpu_seconds=self.gpu_seconds + other.gpu_seconds,
+        )
+
+
+NOTHING = Given()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,37 +65,118 @@ class Result:
     test: float
     chance: float  # 1 / classes
     tried: int  # settings that the cell was given
-    setting: tuple[float, ...]  # the chosen values of SEARCHED
+    setting: Setting  # that it was chosen to have
     shared: str  # digest of what the members of a pair must have in common
     place: Place  # what a distance measurement must share to speak of these images
     trial_id: str
+    given: Given = NOTHING
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Searched:
+    """One cell of a search: every run on its draws, by setting, and the runs on other seeds."""
+
+    tried: dict[Setting, list[RunRecord]]
+    repeats: dict[Setting, list[RunRecord]]
+
+    @property
+    def chosen(self) -> Setting:
+        """The highest mean val accuracy over draws and folds; only settings with as many runs as any are compared."""
+        return _best(self.tried)
+
+    @property
+    def given(self) -> Given:
+        return sum(map(given, (run for runs in self.tried.values() for run in runs)), Given())
 
 
 def select(records: Iterable[RunRecord]) -> list[Result]:
-    """For each cell the setting with the highest mean val accuracy over its seeds, and that setting's test accuracy.
+    """For each cell the setting with the highest mean val accuracy, and that setting's test accuracy on each seed.
 
-    Only settings with as many seeds as any are compared; ties go to the lowest values of SEARCHED. Failed trials do not
-    count. In the order of dataset, images per class, spec, mode and seed. Raises StoreError where a finished run lacks
-    an accuracy, because a zero in its stead would decide the choice.
+    A cell that was searched is judged by the search's own draws, any other by its seeds. Only settings with as many
+    runs as any are compared; ties go to the lowest values of SEARCHED. Failed trials do not count. In the order of
+    dataset, images per class, spec, mode and seed. Raises StoreError where a finished run lacks an accuracy, because a
+    zero in its stead would decide the choice.
     """
-    cells: dict[tuple[object, ...], dict[tuple[float, ...], list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        if record.status == "done":
-            cells[_cell(record)][_setting(record)].append(record)
-    chosen = [result for settings in cells.values() for result in _choose(settings)]
-    return sorted(
-        chosen, key=lambda r: (r.dataset, r.images_per_class, r.backbone, r.random_top, r.spec, r.mode, r.seed)
+    done = [record for record in records if record.status == "done"]
+    searches = searched(done)
+    plain: dict[tuple[object, ...], dict[Setting, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
+    for run in done:
+        if cell_of(run) not in searches:
+            plain[(*_named(run), _shared(run))][setting_of(run)].append(run)
+    found = [result for settings in plain.values() for result in _choose(settings)]
+    for search in searches.values():
+        found += at(search, search.chosen)
+    return _sorted(found)
+
+
+def select_default(records: Iterable[RunRecord], defaults: Collection[Setting]) -> list[Result]:
+    """The results of searched cells at a setting that a sweep's file gives, whatever was chosen."""
+    searches = searched(record for record in records if record.status == "done")
+    return _sorted(
+        result
+        for one in searches.values()
+        for setting in one.repeats
+        if setting in defaults
+        for result in at(one, setting)
     )
 
 
-def _choose(settings: dict[tuple[float, ...], list[RunRecord]]) -> list[Result]:
+def searched(done: Iterable[RunRecord]) -> dict[tuple[object, ...], Searched]:
+    """The cells that a search tried settings for, with all their runs."""
+    runs = list(done)
+    cells = {cell_of(run): Searched(tried={}, repeats={}) for run in runs if run.role == "search"}
+    for run in runs:
+        if one := cells.get(cell_of(run)):
+            (one.tried if run.role == "search" else one.repeats).setdefault(setting_of(run), []).append(run)
+    return cells
+
+
+def at(search: Searched, setting: Setting) -> list[Result]:
+    """The results of a searched cell at one setting."""
+    spent, tried = search.given, len(search.tried)
+    return [
+        _result(run, setting, tried, shared=digest(["searched", *_conditions(run)]), spent=spent)
+        for run in search.repeats.get(setting, ())
+    ]
+
+
+def given(run: RunRecord) -> Given:
+    """What one run took."""
+    return Given(trials=1, steps=run.steps, seconds=run.seconds or 0.0, gpu_seconds=run.gpu_seconds or 0.0)
+
+
+def cell_of(run: RunRecord) -> tuple[object, ...]:
+    """Equal for runs of one cell whatever their settings, draws and seeds."""
+    return *_named(run), *_conditions(run)
+
+
+def setting_of(run: RunRecord | HParams) -> Setting:
+    """The setting of a run, of which runs of one cell may differ in."""
+    drops = run.lr_drop_steps
+    follow = (drops if isinstance(drops, str) else ",".join(map(str, drops)), run.report_every)
+    return *(getattr(run, name) for name in SEARCHED), *follow
+
+
+def measured(run: RunRecord, name: str) -> float:
+    """A number that a finished run must have."""
+    value = getattr(run, name)
+    if value is None:
+        raise StoreError(f"a finished run must have {name}, but run {run.trial_id} of {run.dataset} has none")
+    return value
+
+
+def _choose(settings: dict[Setting, list[RunRecord]]) -> list[Result]:
+    best = _best(settings)
+    return [_result(run, best, len(settings), shared=_shared(run), spent=NOTHING) for run in settings[best]]
+
+
+def _best(settings: dict[Setting, list[RunRecord]]) -> Setting:
     most = max(map(len, settings.values()))
     full = {setting: runs for setting, runs in settings.items() if len(runs) == most}
-    best = max(sorted(full), key=lambda setting: fmean(_measured(run, "val_accuracy") for run in full[setting]))
-    return [_result(run, best, len(settings)) for run in full[best]]
+    return max(sorted(full), key=lambda setting: fmean(measured(run, "val_accuracy") for run in full[setting]))
 
 
-def _result(run: RunRecord, setting: tuple[float, ...], tried: int) -> Result:
+def _result(run: RunRecord, setting: Setting, tried: int, *, shared: str, spent: Given) -> Result:
     return Result(
         dataset=run.dataset,
         images_per_class=run.images_per_class,
@@ -76,30 +185,30 @@ def _result(run: RunRecord, setting: tuple[float, ...], tried: int) -> Result:
         mode=run.mode,
         random_top=run.random_top,
         seed=run.seed,
-        val=_measured(run, "val_accuracy"),
-        test=_measured(run, "test_accuracy"),
-        chance=1 / _measured(run, "classes"),
+        val=measured(run, "val_accuracy"),
+        test=measured(run, "test_accuracy"),
+        chance=1 / measured(run, "classes"),
         tried=tried,
         setting=setting,
-        shared=_shared(run),
+        shared=shared,
         place=(run.data_digest, run.weights_digest, run.image_size, run.resize),
         trial_id=run.trial_id,
+        given=spent,
     )
 
 
-def _measured(run: RunRecord, name: str) -> float:
-    value = getattr(run, name)
-    if value is None:
-        raise StoreError(f"a finished run must have {name}, but run {run.trial_id} of {run.dataset} has none")
-    return value
+def _sorted(results: Iterable[Result]) -> list[Result]:
+    return sorted(
+        results, key=lambda r: (r.dataset, r.images_per_class, r.backbone, r.random_top, r.spec, r.mode, r.seed)
+    )
 
 
-def _cell(run: RunRecord) -> tuple[object, ...]:
-    return run.dataset, run.images_per_class, run.backbone, run.spec, run.mode, _shared(run)
+def _named(run: RunRecord) -> tuple[object, ...]:
+    return run.dataset, run.images_per_class, run.backbone, run.spec, run.mode
 
 
-def _setting(run: RunRecord) -> tuple[float, ...]:
-    return tuple(getattr(run, name) for name in SEARCHED)
+def _conditions(run: RunRecord) -> Sequence[object]:
+    return tuple(getattr(run, name) for name in (*_PLACE, *_RULES))
 
 
 def _shared(run: RunRecord) -> str:

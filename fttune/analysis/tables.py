@@ -1,6 +1,6 @@
 """The paper's tables from logged records, each beside the published one, with differences marked."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from fttune.analysis.ratios import Pairing
 from fttune.analysis.recommend import BANDS, Box, Table, Verdict, band
 from fttune.analysis.regret import Regret
 from fttune.analysis.regret_sheet import regret_sheet
+from fttune.analysis.select import Setting
 from fttune.analysis.sheet import Measure, Row, Sheet, Value
 from fttune.analysis.trend import Trend
 from fttune.analysis.trend_sheet import trend_sheet
@@ -62,10 +63,13 @@ class Findings(Protocol):
     @property
     def missing(self) -> Sequence[str]: ...
 
+    @property
+    def defaults(self) -> Collection[Setting]: ...
+
 
 def datasets_sheet(records: Sequence[RunRecord]) -> Sheet:
     """Table 1: the datasets as the finished runs found them."""
-    done = [record for record in records if record.status == "done"]
+    done = [record for record in records if record.status == "done" and not record.fold]
     names = sorted({record.dataset for record in done}, key=_paper_order)
     columns = ("dataset", "classes", "too small", "images", "smallest class", "train", "val", "test")
     return Sheet(

@@ -40,6 +40,7 @@ def compare(
     where: Where = None,
     metric: Annotated[str, typer.Option(help="What is compared.")] = "test_accuracy",
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    unequal: Annotated[bool, typer.Option("--unequal", help="Pair cells searched with unequal budgets too.")] = False,
     sweep: OfSweep = None,
     experiment: Experiment = "fttune",
     out: TableFile = None,
@@ -52,7 +53,9 @@ def compare(
     query.check_suffix(out)
     records = query.find(where or (), experiment=experiment, sweep=sweep)
     held = tuple(axis for axis in hold.split(",") if axis)
-    show_comparison(query.compared(records, by, held, metric, confidence), metric=metric, out=out, as_json=as_json)
+    defaults = query.default_settings(experiment=experiment)
+    found = query.compared(records, by, held, metric, confidence, defaults=defaults, unequal=unequal)
+    show_comparison(found, metric=metric, out=out, as_json=as_json)
 
 
 def recommend(

@@ -52,8 +52,12 @@ def make_split(
     val: int,
     test: int | None,
     seed: int,
+    fold: tuple[int, int] | None = None,
 ) -> Split:
     """Hold out `test` and `val` images of each class, draw `images_per_class` of the rest.
+
+    With `fold` (k, K) the images of val and of the subset are one, of which part k of K takes the place of val and the
+    others are trained on: parts of each class differ by one image at most.
 
     Where the dataset has an official test set (pool `test`), test images come from it alone, all of them when `test` is
     None, and the others from the rest. The subset of n images lies inside that of n + 1. `labels` int64 [N]. Raises
@@ -65,8 +69,11 @@ def make_split(
     for label, name in enumerate(classes):
         rows = rest[label]
         _check(dataset, name, len(rows), images_per_class, val)
-        chosen += rows[:val]
-        train += _ranked(rows[val:], keys, "subset", seed)[:images_per_class]
+        drawn, kept = _ranked(rows[val:], keys, "subset", seed)[:images_per_class], rows[:val]
+        if fold:
+            drawn, kept = _fold([*drawn, *kept], keys, seed, *fold)
+        chosen += kept
+        train += drawn
     test_rows = np.sort(np.array([row for rows in held for row in rows], np.int64))
     parts = [np.sort(np.array(rows, np.int64)) for rows in (train, chosen)]
     told = digest([sorted(str(keys[row]) for row in rows) for rows in (*parts, test_rows)])
@@ -149,6 +156,13 @@ def _check(dataset: str, name: str, have: int, images_per_class: int, val: int) 
         f"dataset '{dataset}', class '{name}': has {have} images outside the test set, "
         f"needs {images_per_class} to train on and {val} for val; {advice}"
     )
+
+
+def _fold(rows: Sequence[int], keys: Sequence[str], seed: int, part: int, parts: int) -> tuple[list[int], list[int]]:
+    """The rows of one class without those of part `part` of `parts`, counted from 1; and these."""
+    ranked = _ranked(rows, keys, "fold", seed)
+    held = ranked[part - 1 :: parts]
+    return [row for row in ranked if row not in held], held
 
 
 def _ranked(rows: Sequence[int], keys: Sequence[str], purpose: str, seed: int) -> list[int]:

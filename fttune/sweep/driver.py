@@ -1,33 +1,34 @@
 """One `fttune run`: what is logged already, what is missing, and getting it run and logged."""
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fttune import caching
-from fttune.bundle import bundle
+from fttune.bundle import Bundle, bundle
 from fttune.config import Sweep
-from fttune.cost import START, CostModel, Images, StageTimes, jobs, longest_first, makespan
+from fttune.cost import START, CostModel, Images, StageTimes, jobs, longest_first, makespan, price
 from fttune.data.dataset import Dataset
 from fttune.errors import AbsentDataError, ConfigError, UsageError
 from fttune.files import claimed, held, place
-from fttune.plan import Plan, cost, only
+from fttune.plan import Plan, cost, only, pending
 from fttune.record import RunRecord
 from fttune.runtime import Runtime, cores
 from fttune.sweep.budget import Brake
 from fttune.sweep.ground import Ground
 from fttune.sweep.leftovers import Leftovers
 from fttune.sweep.progress import Display
+from fttune.sweep.sequel import Sequel
 from fttune.sweep.supply import Supply
 from fttune.tracking.runs import Tracker
 from fttune.tracking.uri import database_file
 from fttune.trial import Trial, digest, stored_size
 
 if TYPE_CHECKING:
-    from fttune.sweep.ledger import Job, Listener, Outcome
+    from fttune.sweep.ledger import Job, Listener, More, Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,14 +121,55 @@ def is_running(sweep: Sweep) -> bool:
     return held(state_file(sweep, ".lock"))
 
 
-def queue(ground: Ground, tracker: Tracker, chosen: Sequence[Trial], model: CostModel) -> tuple[list["Job"], list[str]]:
-    """The chosen trials and the missing distances, in the order they start in; a line for each that cannot be made."""
-    distances, impossible = ground.distances()
+def planned(ground: Ground, runtime: Runtime, records: Sequence[RunRecord]) -> tuple[Plan, CostModel]:
+    """What is done of a sweep and what is to run, the costliest first, and what it costs."""
+    asked = ground.asked(records)
+    model = cost_model(ground, runtime, records, asked.trials)
+    return pending(asked.trials, records, price(model, asked.trials), unknown=asked.unknown), model
+
+
+class Workshop:
+    """Makes jobs of trials, in the order they start in; which layers are cached is settled by the first ones."""
+
+    def __init__(self, ground: Ground, chosen: Sequence[Trial], model: CostModel) -> None:
+        self._model = model
+        self._kept = caching.choose(model, chosen, ground.sweep.resources.cache_gb * 1e9)
+
+    def jobs(self, trials: Sequence[Trial]) -> list[Bundle]:
+        return longest_first(self._model, caching.without(bundle(trials), self._kept))
+
+
+def distances(ground: Ground, tracker: Tracker) -> tuple[list["Job"], list[str]]:
+    """The missing measurements, and a line for each that cannot be made."""
+    wanted, impossible = ground.distances()
     known = {record.id for record in tracker.distances()}
-    kept = caching.choose(model, chosen, ground.sweep.resources.cache_gb * 1e9)
-    # Distances last: of the images that trials have passed to the classifier, they then find the features.
-    trials = longest_first(model, caching.without(bundle(chosen), kept))
-    return [*trials, *(job for job in distances if job.id not in known)], impossible
+    return [job for job in wanted if job.id not in known], impossible
+
+
+def follow(
+    ground: Ground,
+    records: Sequence[RunRecord],
+    workshop: Workshop,
+    chosen: Sequence[Trial],
+    choice: Choice,
+    hearers: Sequence[Callable[[Sequence[Trial], Sequence[Trial], int], None]],
+) -> Sequel | None:
+    """What a search asks for as its trials end; None where nothing follows. From now on its studies are written."""
+    if ground.sweep.search.sampler == "fixed" or choice.retry_failed or choice.again:
+        return None
+
+    def tell(new: Sequence[Trial], done: Sequence[Trial], unknown: int) -> None:
+        for hear in hearers:
+            hear(new, done, unknown)
+
+    return Sequel(
+        ground.agenda(keep=True),
+        records,
+        workshop.jobs,
+        conditions=choice.only,
+        most=None if choice.limit is None else choice.limit - len(chosen),
+        tell=tell,
+    )
 
 
 def work(
@@ -138,8 +180,9 @@ def work(
     listeners: Sequence["Listener"],
     display: Display,
     brake: Brake,
+    more: "More | None" = None,
 ) -> "Outcome":
-    """Run the jobs on a cluster."""
+    """Run the jobs on a cluster, and those that follow from them."""
     from fttune.sweep.ledger import Outcome
     from fttune.sweep.tune import cluster, run_jobs
 
@@ -153,6 +196,7 @@ def work(
             [*listeners, display, Leftovers(runtime)],
             supply=Supply.of(ground),
             meter=brake.meter,
+            more=more,
             stop=brake,
         )
 
@@ -174,8 +218,11 @@ def git_commit() -> str:
         return ""
 
 
-def cost_model(sweep: Sweep, ground: Ground, runtime: Runtime, records: Sequence[RunRecord]) -> CostModel:
-    """What is known of this sweep's costs on this machine, held against the trials that are finished."""
+def cost_model(
+    ground: Ground, runtime: Runtime, records: Sequence[RunRecord], trials: Sequence[Trial] = ()
+) -> CostModel:
+    """What is known of this sweep's costs on this machine, held against those of `trials` that are finished."""
+    sweep = ground.sweep
     size, threads = sweep.train.image_size, runtime.threads or 1
     folder = runtime.state or place("state")
     read = {name: StageTimes.known(folder, name, size, threads, sweep.resources.gpu) for name in sweep.grid.backbones}
@@ -184,7 +231,7 @@ def cost_model(sweep: Sweep, ground: Ground, runtime: Runtime, records: Sequence
         times={(name, size): times for name, times in read.items() if times},
         images={name: Images(classes=c, test=t) for name, (c, t) in sets.items() if c is not None and t is not None},
     )
-    return model.corrected(records, ground.trials)
+    return model.corrected(records, trials)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,6 +249,11 @@ def estimate(
     spent = jobs(model, bundle(trials)) or _scaled(trials, plan, records)
     if spent is None:
         return Estimate(seconds=None, gpu_hours=None)
+    if plan.unknown and len(trials) == len(plan.to_run):
+        # What a search asks for later costs on average what it asks for now.
+        known = [*plan.done, *plan.to_run]
+        every = jobs(model, bundle(known)) or _scaled(known, plan, records) or spent
+        spent = [*spent, *[sum(every) / max(1, len(known))] * plan.unknown]
     fit = max(1, int(cores() / sweep.resources.cpu))
     side_by_side = min(sweep.resources.max_concurrent or fit, fit)
     gpu = sweep.resources.gpu

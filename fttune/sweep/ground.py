@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from fttune.backbones import catalog as backbones
@@ -20,25 +21,43 @@ from fttune.distance.sample import Sample
 from fttune.entries import DatasetEntry, DatasetGrid
 from fttune.errors import AbsentDataError, ConfigError, WeightsError, unknown
 from fttune.files import place, writing
-from fttune.plan import BackboneFacts, DatasetFacts, Facts, expand
+from fttune.plan import BackboneFacts, DatasetFacts, Facts
+from fttune.record import RunRecord
 from fttune.runtime import Runtime
-from fttune.sweep.search import draw_settings
+from fttune.sweep.agenda import Agenda, Asked, check
+from fttune.sweep.study import Studies
 from fttune.sweep.unseen import check_unseen
-from fttune.trial import Resize, Trial, stored_size
+from fttune.tracking.uri import database_file, resolve_uri
+from fttune.trial import Resize, Trial, digest, stored_size
 
 Progress = Callable[[str, int, int], None]  # dataset, images done, images in all
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: its trials are kept
 class Ground:
     """A sweep's trials on this machine, and the measurements that place them in the table."""
 
     sweep: Sweep
     facts: Facts
-    trials: tuple[Trial, ...]
     rows: Mapping[str, Dataset]  # by the names of the grid
     source: "NamedSource | None" = None  # None: the means that ship with the backbones
     absent: tuple[str, ...] = ()  # a line for each backbone whose weights are not on this machine
+
+    @cached_property
+    def trials(self) -> tuple[Trial, ...]:
+        """Those that are asked for before anything has run: all of a grid, the first of a search."""
+        return self.asked(()).trials
+
+    def asked(self, records: Sequence[RunRecord]) -> Asked:
+        """The trials that are asked for after these results. Writes nothing."""
+        return self.agenda(keep=False).asked({record.trial_id: record for record in records})
+
+    def agenda(self, *, keep: bool) -> Agenda:
+        """What asks for trials; with `keep` the studies of a search are written down."""
+        if self.sweep.search.sampler != "tpe":
+            return Agenda(self.sweep, self.facts)
+        name = f"{self.sweep.tracking.experiment}/{self.sweep.name}"
+        return Agenda(self.sweep, self.facts, Studies(studies_file(self.sweep), name, keep=keep))
 
     @property
     def unprepared(self) -> list[str]:
@@ -211,9 +230,16 @@ def _ground(
     sets = {name: _dataset_facts(row, entries[name], data(name, row)) for name, row in rows.items()}
     check_unseen(networks, sets)
     facts = Facts(datasets=sets, backbones=networks)
-    trials = tuple(expand(sweep, facts, draw_settings(sweep)))
+    check(sweep, facts)
     source = _named_source(sweep, data)
-    return Ground(sweep=sweep, facts=facts, trials=trials, rows=rows, source=source, absent=tuple(absent))
+    return Ground(sweep=sweep, facts=facts, rows=rows, source=source, absent=tuple(absent))
+
+
+def studies_file(sweep: Sweep) -> Path:
+    """Where the Optuna studies of a tracker's sweeps are kept: beside its database, else on this machine."""
+    uri = resolve_uri(sweep.tracking.uri)
+    file = database_file(uri)
+    return file.with_name(f"{file.stem}.studies") if file else place("state") / f"{digest(uri)[:16]}.studies"
 
 
 def _named_source(sweep: Sweep, data: Callable[[str, Dataset], _Found]) -> NamedSource | None:

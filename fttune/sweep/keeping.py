@@ -145,6 +145,9 @@ class Keeping:
             part = Part.read(path)
         except FttuneError:  # not there, or not a whole one: then there is nothing to keep
             return
+        if record.role:  # what tried a setting, on other images perhaps, is no network to keep
+            part.path.unlink(missing_ok=True)
+            return
         entry = Standing(record=record, val_loss=part.val_loss, part=part)
         self._left[record.trial_id] = entry
         if self._sweep.train.keep == "all":
@@ -170,7 +173,7 @@ class Keeping:
         best: dict[Key, RunRecord] = {}
         for record in self._done.values():
             key = record.dataset, record.backbone
-            if record.trial_id in self._asked and key in keys:
+            if record.trial_id in self._asked and key in keys and not record.role:
                 best[key] = max(best.get(key, record), record, key=lambda one: one.val_accuracy or 0.0)
         return [record for key, record in best.items() if (record.val_accuracy or 0.0) > reached.get(key, -1.0)]
 

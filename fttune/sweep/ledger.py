@@ -1,7 +1,7 @@
 """What a list of jobs has come to: what is done, what has failed, what is to be tried again and why; needs no Ray."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -12,6 +12,7 @@ from fttune.sweep.meter import Meter
 from fttune.trial import Trial
 
 Job = Bundle | DistanceJob
+More = Callable[[RunRecord], Sequence[Bundle]]  # the jobs that follow from a trial's end
 TRIES = 3  # how often what fails by itself is tried in all
 
 
@@ -69,11 +70,14 @@ class Ledger:
         *,
         shares: Sequence[float],
         meter: Meter | None = None,
+        more: More = lambda record: (),
     ) -> None:
         self.outcome = Outcome()
         self.meter = meter or Meter()
         self.runs = [Run(job=job, share=share) for job, share in zip(jobs, shares, strict=True)]
-        self._listeners = listeners
+        self._listeners, self._more = listeners, more
+        # Of what is asked for later nothing is measured: a GPU may not be free for it. Too little is doubled.
+        self._shares = {run.job.trials[0].cell: run.share for run in self.runs if isinstance(run.job, Bundle)}
         self._git_commit = git_commit
         self.unfit: set[str] = set()  # machines that lack what trials read
         self._over: set[str] = set()
@@ -104,8 +108,9 @@ class Ledger:
 
         What is left becomes the runs of the next round.
         """
-        whole = True
-        for run in self.runs:
+        whole, given = True, self.runs
+        self.runs = []  # what is asked for because a trial is given up
+        for run in given:
             self.meter.end(id(run))
             open_keys = [key for key in keys(run.job) if key not in run.ended]
             if not open_keys or run.stopped:
@@ -114,7 +119,7 @@ class Ledger:
                 whole = False
             elif not (run.node in lost_nodes or (not run.node and lost_nodes)):
                 self._died(run, open_keys)
-        self.runs = [again for run in self.runs for again in self._again(run)]
+        self.runs = [*(again for run in given for again in self._again(run)), *self.runs]
         self.outcome.complete = not self.runs
         return whole
 
@@ -194,6 +199,9 @@ class Ledger:
         getattr(self.outcome, kept).append(record)
         for listener in self._listeners:
             listener.finished(record, trace)
+        for job in self._more(record):
+            share = self._shares.get(job.trials[0].cell, max(self._shares.values(), default=0.0))
+            self.runs.append(Run(job=job, share=share))
 
 
 def _trials(job: Job) -> tuple[Trial, ...]:

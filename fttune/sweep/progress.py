@@ -74,7 +74,7 @@ class Display:
         if row is not None:
             self._progress.remove_task(row)
         look = self._tally.look()
-        self._progress.update(self._all, completed=look.ended)
+        self._progress.update(self._all, completed=look.ended, total=look.chosen)
         name = record_name(record)
         if record.status == "failed":
             self._failure = Text(f"last failure: {name}: {record.error}", "red", no_wrap=True, overflow="ellipsis")

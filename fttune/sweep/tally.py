@@ -64,7 +64,8 @@ class Tally:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         again = set(chosen)
-        self._total, self._done = plan.total, len([trial for trial in plan.done if trial not in again])
+        self._total, self._unknown = plan.total, plan.unknown
+        self._done = len([trial for trial in plan.done if trial not in again])
         self._failed = len([trial for trial in plan.failed if trial not in again])
         self._chosen, self._ended = len(chosen), 0
         self._prices = prices or {trial.id: cost(trial) for trial in chosen}
@@ -75,6 +76,19 @@ class Tally:
         self._going: dict[str, _Going] = {}
         self._cost = self._seconds = self._images = 0.0  # of trials that have ended: cost, time, images trained
         self._lock = Lock()
+
+    def more(self, new: Sequence[Trial], done: Sequence[Trial], unknown: int) -> None:
+        """A search has asked for `new` trials, and for some that are `done`; `unknown` more at most may follow."""
+        with self._lock:
+            self._total += len(new) + len(done) + unknown - self._unknown
+            self._unknown = unknown
+            self._done += len(done)
+            self._chosen += len(new)
+            each = self._whole / len(self._prices) if self._prices else 0.0
+            fresh = {trial.id: each for trial in new}
+            self._prices = {**self._prices, **fresh}
+            self._left += sum(fresh.values())
+            self._whole += sum(fresh.values())
 
     def started(self, trial: Trial) -> None:
         with self._lock:

@@ -1,4 +1,7 @@
-"""Run a finished, flat list of jobs on a Ray cluster. With `admission`, the only file that imports ray."""
+"""Run jobs, and those that follow from them, on a Ray cluster.
+
+With `admission` and `feed`, the only file that imports ray.
+"""
 
 import logging
 import os
@@ -17,6 +20,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "200")  # jobs that wait for a place, and so call for machines
 # Keep freed memory in the process: training frees and asks for the same blocks at every step
 # (benchmarks/allocator.py measures what it brings).
 ALLOCATOR = {
@@ -37,8 +41,9 @@ from fttune.footprint import Footprint
 from fttune.interrupt import terminated_as_interrupted
 from fttune.runtime import Runtime
 from fttune.sweep.admission import await_worker, seek_admission
+from fttune.sweep.feed import Feed, Later
 from fttune.sweep.fraction import shares
-from fttune.sweep.ledger import Job, Ledger, Listener, Outcome, Run
+from fttune.sweep.ledger import Job, Ledger, Listener, More, Outcome, Run
 from fttune.sweep.meter import Meter
 from fttune.sweep.supply import Supply
 from fttune.sweep.worker import Work, measure
@@ -81,9 +86,12 @@ def run_jobs(
     *,
     supply: Supply | None = None,
     meter: Meter | None = None,
+    more: More | None = None,
     stop: Callable[[Outcome], bool] = lambda outcome: False,
 ) -> Outcome:
     """Run every job to its end, in order, as many side by side as fit; processes are reused from job to job.
+
+    `more` is asked at the end of each trial, from Tune's loop, for the jobs that follow from it.
 
     What is to be tried again (`Ledger` says what and how often) is, once the rest is done. Returns when all came to an
     end; or, what was under way being saved, with `complete` false: after an interrupt (SIGINT or SIGTERM), and as soon
@@ -94,8 +102,8 @@ def run_jobs(
     given = shares(
         jobs, resources.gpu, _models(), runtime.state, lambda model, some: _probe(model, some, runtime, supply)
     )
-    ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given, meter=meter)
-    while ledger.runs and not stop(ledger.outcome) and _round(ledger, runtime, resources, supply, stop):
+    ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given, meter=meter, more=more or (lambda record: ()))
+    while ledger.runs and not stop(ledger.outcome) and _round(ledger, runtime, resources, supply, more, stop):
         pass
     return ledger.outcome
 
@@ -105,18 +113,19 @@ def _round(
     runtime: Runtime,
     resources: Resources,
     supply: Supply | None,
+    more: More | None,
     stop: Callable[[Outcome], bool],
 ) -> bool:
     """Give every run of the ledger to a worker once; False when it was ended before all of them had."""
-    runs = ledger.runs
     avoid = _avoidable(ledger.unfit, resources.cpu, max(run.share for run in ledger.runs))
     dead = _nodes(alive=False)  # not those that live: a node may join during the round, and vanish in it
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
-        worker = tune.with_parameters(_Worker, runs=[(r.job, r.share) for r in runs], runtime=runtime, supply=supply)
+        known = [run.job for run in ledger.runs]
+        worker = tune.with_parameters(_Worker, jobs=known, runtime=runtime, supply=supply)
+        feed = Feed(ledger.runs, resources.max_concurrent, waits=more is not None)
         tuner = tune.Tuner(
-            tune.with_resources(worker, lambda config: _bundle(resources.cpu, runs[config["job"]].share, avoid)),
-            param_space={"job": tune.grid_search(list(range(len(runs))))},
-            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=resources.max_concurrent),
+            tune.with_resources(worker, lambda config: _bundle(resources.cpu, config["share"], avoid)),
+            tune_config=tune.TuneConfig(reuse_actors=True, search_alg=feed, num_samples=-1),
             run_config=tune.RunConfig(
                 storage_path=folder,
                 name="sweep",
@@ -205,18 +214,18 @@ class _Worker(tune.Trainable):
     def setup(
         self,
         config: dict[str, Any],
-        runs: Sequence[tuple[Job, float]] = (),
+        jobs: Sequence[Job] = (),
         runtime: Runtime | None = None,
         supply: Supply | None = None,
     ) -> None:
         assert runtime is not None  # Tune knows no setup without defaults
-        self._runs, self._runtime, self._supply = runs, runtime, supply
-        self._place: int = config["job"]
+        self._jobs, self._runtime, self._supply = jobs, runtime, supply
+        self._asked = config
         self._node = ray.get_runtime_context().get_node_id()
         self._ended_before = signal.signal(signal.SIGTERM, self._terminate)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._place, self._work = new_config["job"], None
+        self._asked, self._work = new_config, None
         return True
 
     def step(self) -> dict[str, Any]:
@@ -228,8 +237,9 @@ class _Worker(tune.Trainable):
         return {"news": news, "node": self._node, "done": work.ended and not self._leaving}
 
     def _begin(self) -> Work:
-        job, share = self._runs[self._place]
-        return Work(job, replace(self._runtime, gpu_share=share or 1.0), self._supply)
+        later: Later | None = self._asked["later"]
+        job = later.job if later else self._jobs[self._asked["job"]]
+        return Work(job, replace(self._runtime, gpu_share=self._asked["share"] or 1.0), self._supply)
 
     def cleanup(self) -> None:
         """Tune has no more use for what this worker does: what it has reached is saved."""
@@ -250,7 +260,7 @@ class _Relay(tune.Callback):
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._runs = list(ledger.runs)
+        self._runs = ledger.runs
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune saves its callbacks beside its own state, which is never restored: what is logged is the state.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from fttune.errors import StoreError
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
-from fttune.trial import HParams, Trial
+from fttune.trial import HParams, Trial, draw_name
 
 Row = TypeVar("Row", RunRecord, DistanceRecord)
 
@@ -23,6 +23,7 @@ STATUS = "fttune.status"  # running, stopped, done or failed; always the last th
 ERROR = "fttune.error"
 TRACEBACK = "fttune.traceback"
 RECORD = "fttune.record"
+DEFAULT = "fttune.default"  # of a sweep that searches: the setting of its file, as JSON, under its digest
 NETWORK = "fttune.network"  # of a trial whose network is kept: how it did on val, its logged model, its bytes
 
 # MLflow cuts a longer tag silently at 8000 characters (5000 before version 2.11).
@@ -89,7 +90,8 @@ def record_params(record: RunRecord | DistanceRecord) -> dict[str, str]:
 
 def record_name(record: RunRecord) -> str:
     """The same as `Trial.name` of the record's trial."""
-    return f"{record.dataset}/{record.images_per_class} {record.label} s{record.seed}"
+    fold = (record.fold, record.folds) if record.fold and record.folds else None
+    return f"{record.dataset}/{record.images_per_class} {record.label} {draw_name(record.seed, fold)}"
 
 
 def record_metrics(record: RunRecord | DistanceRecord) -> dict[str, float]:

@@ -100,6 +100,16 @@ class Tracker:
             notes.describe(self._client, self._experiment_id, run, sweep)
         return SweepRun(sweep=sweep, run_id=run.info.run_id)
 
+    def note_default(self, sweep: SweepRun, setting: str) -> None:
+        """Tell that a sweep searches from a setting; its run keeps each that it ever had."""
+        with asking(self.uri):
+            self._client.set_tag(sweep.run_id, f"{fields.DEFAULT}.{digest(setting)[:16]}", setting)
+
+    def defaults(self) -> list[str]:
+        """The settings that the sweeps of this experiment searched from."""
+        found = [run.data.tags for run in self._runs("sweep", None)]
+        return sorted({text for tags in found for name, text in tags.items() if name.startswith(fields.DEFAULT)})
+
     def close_sweep(self, sweep: SweepRun, at: int) -> None:
         with asking(self.uri):
             self._client.set_terminated(sweep.run_id, "FINISHED", end_time=at)

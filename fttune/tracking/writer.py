@@ -81,6 +81,10 @@ class Writer:
         self._claim = own if held else None
         return held
 
+    def note_default(self, setting: str) -> None:
+        """Tell the tracker the setting that the sweep searches from. Raises UnreachableError."""
+        self._tracker.note_default(self._tracker.open_sweep(self._sweep), setting)
+
     def started(self, trial: Trial) -> None:
         """A trial began, or began again after it failed or was interrupted."""
         params = fields.trial_params(trial)

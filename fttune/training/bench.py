@@ -147,6 +147,7 @@ def _split(trial: Trial, store: ImageStore) -> Split:
         val=trial.val_per_class,
         test=trial.test_per_class,
         seed=trial.seed_for("subset"),
+        fold=trial.fold,
     )
 
 

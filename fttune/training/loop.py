@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -72,6 +72,8 @@ class Fit:
     steps: int  # taken; fewer than asked only when the loss left the numbers
     train_seconds: float
     eval_seconds: float
+    curve: tuple[float, ...] = ()  # val accuracy at each report
+    pruned_step: int | None = None  # where it fell below the bar
     feature_seconds: float = 0.0  # setting up legs after the first
     seconds_before: float = 0.0  # of what the training took, those of processes that did not live to its end
     strength: float | None = None  # of a convex probe, that val preferred: scikit-learn's C
@@ -116,6 +118,7 @@ class _Course:
     leg: Leg
     report: Report
     keeper: Keeper
+    bar: Mapping[int, float] = field(default_factory=dict)  # val accuracy that is asked for, by step
     number: int = 0  # of the leg
     best: Best = field(default_factory=Best)
     clock: Clock = field(default_factory=Clock)
@@ -155,7 +158,7 @@ class _Course:
         self.best.offer(step, scores, training.student.trained.state_dict(), self.number)
         self.clock.lap("eval")
         self._tell(CurvePoint(step=step, train_loss=loss, val_loss=scores.loss, val_accuracy=scores.accuracy))
-        self.going = math.isfinite(loss) and step < training.hparams.steps
+        self.going = math.isfinite(loss) and step < training.hparams.steps and self.pruned_step is None
 
     def _turn_to(self, number: int) -> None:
         self.clock.lap("train")
@@ -168,6 +171,11 @@ class _Course:
         leg = self.leg if self.best.leg == self.number else self.route.set_up(self.best.leg)
         leg.student.trained.load_state_dict(self.best.state)
         return leg
+
+    @property
+    def pruned_step(self) -> int | None:
+        """The first step at which it lay below the bar."""
+        return next((p.step for p in self.curve if p.val_accuracy < self.bar.get(p.step, 0.0)), None)
 
     def _tell(self, point: CurvePoint) -> None:
         self.curve.append(point)
@@ -203,29 +211,39 @@ def fit(
     seed: int,
     report: Report,
     keeper: Keeper | None = None,
+    bar: Mapping[int, float] | None = None,
 ) -> Fit:
     """Train a student in one leg, as `fit_legs` does; it ends with the weights of its best report."""
     leg = Leg(student=student, train=train, val=val)
     route = Route(set_up=lambda _: leg, stops=(hparams.steps,))
-    return fit_legs(route, hparams, seed=seed, report=report, keeper=keeper)[0]
+    return fit_legs(route, hparams, seed=seed, report=report, keeper=keeper, bar=bar)[0]
 
 
 def fit_legs(
-    route: Route, hparams: HParams, *, seed: int, report: Report, keeper: Keeper | None = None
+    route: Route,
+    hparams: HParams,
+    *,
+    seed: int,
+    report: Report,
+    keeper: Keeper | None = None,
+    bar: Mapping[int, float] | None = None,
 ) -> tuple[Fit, Leg]:
     """Train for `hparams.steps` steps, report every `report_every`; the leg of the best report, with its weights.
 
     Batches, views, reports and drops of the rate go on over the legs as if there were one. A loss that is no longer
-    finite ends the training: what came before it still counts. StoppedError once `keeper` is told to stop; then and by
-    its clock the training is saved, and one that was saved goes on bit for bit (on a CPU).
+    finite, or a val accuracy below `bar` (by step), ends the training: what came before it still counts. StoppedError
+    once `keeper` is told to stop; then and by its clock the training is saved, and one that was saved goes on bit for
+    bit (on a CPU).
     """
     leg = route.set_up(0)
     training = Training.begin(leg.student, len(leg.train.labels), hparams, seed=seed)
-    course = _Course(training=training, route=route, leg=leg, report=report, keeper=keeper or Keeper())
+    course = _Course(training=training, route=route, leg=leg, report=report, keeper=keeper or Keeper(), bar=bar or {})
     course.take_up()
     while course.going and training.step < hparams.steps:
         course.advance()
-    return course.best.fit(training.step, course.clock), course.restored()
+    curve = tuple(point.val_accuracy for point in course.curve)
+    end = replace(course.best.fit(training.step, course.clock), curve=curve, pruned_step=course.pruned_step)
+    return end, course.restored()
 
 
 @torch.inference_mode()

@@ -76,6 +76,7 @@ def _alone(
                 seed=trial.seed_for("order"),
                 report=lambda point: report(trial, point),
                 keeper=keeper,
+                bar=dict(trial.bar),
             )
         watch.lap("fit")
         bench = replace(bench, student=leg.student)
@@ -147,6 +148,7 @@ def _record(
     """`scored` on test and on train; what was spent on all is shared out equally."""
     test, train = scored
     labels, split = bench.store.labels, bench.split
+    seconds = watch.total() / together + end.seconds_before
     return RunRecord.of(
         trial,
         status="done",
@@ -165,7 +167,10 @@ def _record(
         train_accuracy=train.accuracy,
         best_step=end.best_step or None,
         convex_c=end.strength,
-        seconds=watch.total() / together + end.seconds_before,
+        val_curve=",".join(map(repr, end.curve)),
+        pruned_step=end.pruned_step,
+        seconds=seconds,
+        gpu_seconds=bench.runtime.gpu_share * seconds if bench.device.type == "cuda" else None,
         data_seconds=watch.laps["data"] / together,
         feature_seconds=watch.laps["feature"] / together + end.feature_seconds,
         train_seconds=end.train_seconds,

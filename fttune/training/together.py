@@ -5,7 +5,7 @@ They may differ in seed, rate, weight decay and momentum. Those of one seed shar
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +117,7 @@ class _Member:
     best: Best = field(default_factory=Best)
     steps: int = 0
     going: bool = True  # until its loss leaves the numbers
+    curve: list[float] = field(default_factory=list)  # val accuracy at each report
 
     def take(
         self, step: int, losses: list[list[float]], scored: list[list[Scores]], heads: Heads, report: Report
@@ -128,6 +129,7 @@ class _Member:
         loss, val = losses[at[0]][at[1]], scored[at[0]][at[1]]
         self.steps, self.going = step, math.isfinite(loss)
         self.best.offer(step, val, {"weight": heads.weight[at], "bias": heads.bias[at]})
+        self.curve.append(val.accuracy)
         report(*at, CurvePoint(step=step, train_loss=loss, val_loss=val.loss, val_accuracy=val.accuracy))
 
 
@@ -136,7 +138,8 @@ def _ended(seats: Sequence[Seat], heads: Heads, members: Sequence[_Member], cloc
     for member in members:
         heads.weight[member.seat, member.setting] = member.best.state["weight"]
         heads.bias[member.seat, member.setting] = member.best.state["bias"]
-    ends = [member.best.fit(member.steps, clock, share=1 / len(members)) for member in members]
+    share = 1 / len(members)
+    ends = [replace(m.best.fit(m.steps, clock, share=share), curve=tuple(m.curve)) for m in members]
     settings = len(members) // len(seats)
     rows = tuple(tuple(ends[start : start + settings]) for start in range(0, len(ends), settings))
     return Together(seats=seats, heads=heads, ends=rows)

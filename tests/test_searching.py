@@ -1,0 +1,147 @@
+"""A search by TPE through the command line and a real Ray, its driver killed outright in the middle, and continued."""
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fttune.analysis.select import searched, setting_of
+from fttune.config import load_sweep
+from fttune.query import compare
+from fttune.record import RunRecord
+from fttune.tracking.runs import Tracker
+from small_sweeps import Driver, database, fttune, results, told, undisturbed, write_sweep
+from stores import curve_of, runs_of
+
+SEARCH: dict[str, Any] = {
+    "sampler": "tpe",
+    "settings": 6,
+    "wave": 3,
+    "space": {"lr": [0.005, 0.5], "copied_lr_scale": [0.05, 1]},
+    "select": "cv",
+    "folds": 2,
+    "pruner": "median",
+}
+GRID = {
+    "datasets": {"mine": {"path": "photos", "images_per_class": [3], "val": 3, "test": 5}},
+    "backbones": ["tiny"],
+    "random_top": [1],
+    "seeds": [0, 1],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("searching")
+
+
+def settle(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    for variable in ("FTTUNE_STORE", "FTTUNE_CACHE", "FTTUNE_STATE", "FTTUNE_NETWORKS"):
+        patch.setenv(variable, str(folder / variable.lower()))
+    patch.chdir(folder)
+
+
+@pytest.fixture(autouse=True)
+def _places_of_the_sweep(_own_places: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(folder, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def sweep(folder: Path) -> Path:
+    return write_sweep(folder, grid=GRID, search=SEARCH, tracking={"uri": database(folder)})
+
+
+@pytest.fixture(scope="module")
+def records(folder: Path, sweep: Path) -> list[RunRecord]:
+    """The finished trials of a search whose driver was killed once some had ended."""
+    with pytest.MonkeyPatch.context() as patch:
+        settle(folder, patch)
+        driver = Driver(folder, sweep)
+        driver.until(lambda: len(Tracker(database(folder), "fttune").records()) >= 3)
+        driver.kill(signal.SIGKILL)
+        driver.end()
+        again = fttune("run", sweep)
+    assert again.returncode == 0, again.stderr
+    done = re.search(r"small: \d+ trials: (\d+) done, 0 failed", again.stderr)
+    assert done
+    assert 3 <= int(done[1]) < 24
+    return Tracker(database(folder), "fttune").records()
+
+
+def test_a_killed_search_asks_for_no_finished_trial_twice(folder: Path, records: list[RunRecord]) -> None:
+    runs = runs_of(database(folder), "fttune")
+    assert len({run.data.tags["fttune.trial_id"] for run in runs}) == len(runs) == len(records)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    ends = {record.trial_id: record.pruned_step or record.steps for record in records}
+    for run in runs:
+        steps = [point.step for point in curve_of(database(folder), run.info.run_id)]
+        assert steps == list(range(4, ends[run.data.tags["fttune.trial_id"]] + 1, 4))
+
+
+def test_each_cell_had_equal_budgets_and_its_choice_and_the_default_are_repeated(
+    sweep: Path, records: list[RunRecord]
+) -> None:
+    own = setting_of(load_sweep(sweep).train.hparams())
+    cells = searched(records).values()
+    assert len(cells) == 2
+    for cell in cells:
+        assert (len(cell.tried), cell.given.trials, cell.given.steps) == (6, 12, 12 * 12)
+        assert own in cell.tried
+        assert cell.repeats.keys() == {cell.chosen, own}
+        assert all(run.pruned_step is None and run.fold is None for runs in cell.repeats.values() for run in runs)
+        assert {(run.train_images, run.val_images) for runs in cell.tried.values() for run in runs} == {(9, 9)}
+
+
+def test_a_trial_of_a_search_is_one_like_any_other(folder: Path, sweep: Path, records: list[RunRecord]) -> None:
+    first = undisturbed(sweep)
+    assert len(first) == 2 * 3 * 2
+    ours = results(database(folder))
+    assert {trial_id: ours[trial_id] for trial_id in first} == first
+
+
+def test_plan_and_status_count_it_and_nothing_is_left(sweep: Path, records: list[RunRecord]) -> None:
+    plan = told("plan", sweep)
+    assert (plan["total"], plan["done"], plan["unknown"]) == (len(records), len(records), 0)
+    assert told("plan", sweep, "search.settings=9")["unknown"] == 2 * 2 * 2
+    assert told("status", sweep)["done"] == len(records)
+
+
+def test_the_report_has_the_whole_list_what_was_chosen_and_what_it_gained(
+    sweep: Path, records: list[RunRecord]
+) -> None:
+    folder = Path(told("report", sweep)["report"])
+    search, illusion = (json.loads((folder / f"{name}.json").read_text()) for name in ("search", "illusion"))
+    assert len(search["tried"]) == 2 * 6 * 2
+    assert {row["trials"] for row in search["rows"]} == {12}
+    for row in search["rows"]:
+        assert row["gain"] == pytest.approx(row["test"] - row["test of default"])
+        assert sum(one["chosen"] for one in search["tried"] if one["spec"] == row["spec"]) == 2
+    assert all(row["gap"] >= 0 and row["held out"] == 6 for row in illusion["rows"])
+    pairs = json.loads((folder / "table.json").read_text())["unplaced_pairs"]
+    assert [(pair["seed"], pair["numerator_given"]["trials"]) for pair in pairs] == [(0, 12), (1, 12)]
+
+
+def test_a_comparison_shows_chosen_and_default_side_by_side_with_what_each_was_given(
+    folder: Path, records: list[RunRecord]
+) -> None:
+    rows = compare("mode", uri=database(folder)).to_pylist()
+    assert [(row["setting"], row["level"], row["runs"], row["pairs"]) for row in rows] == [
+        ("chosen", "freeze", 2, 0),
+        ("chosen", "tune", 2, 2),
+        ("default", "freeze", 2, 0),
+        ("default", "tune", 2, 2),
+    ]
+    assert [row["given_trials"] for row in rows] == [14, 14, 2, 2]
+
+
+def test_another_space_is_refused_in_one_line(folder: Path, sweep: Path, records: list[RunRecord]) -> None:
+    studies = folder / "mlflow.studies"
+    before = studies.read_bytes()
+    for command in ("run", "plan"):
+        refused = fttune(command, sweep, "search.space.lr=[0.001,0.5]")
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+        assert "search.space changed under the running studies of fttune/small" in refused.stderr
+    assert studies.read_bytes() == before
