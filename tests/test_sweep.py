@@ -36,6 +36,8 @@ def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
         "to_run": 8,
         "chosen": 8,
         "unknown": 0,
+        "kept_networks": 0,
+        "kept_bytes": 0,
         "store_bytes": 0,
         "not_prepared": ["mine"],
         "absent_weights": [],
