@@ -94,7 +94,7 @@ def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[
         "resources: {cpu: 1}",
     ]
     (scratch / "grid.yaml").write_text("\n".join(tree))
-    places = {f"FTTUNE_{name}": str(scratch / name.lower()) for name in ("STORE", "CACHE", "STATE")}
+    places = {f"FTTUNE_{name}": str(scratch / name.lower()) for name in ("STORE", "CACHE", "STATE", "NETWORKS")}
     words = [sys.executable, "-m", "fttune.cli", "run", "grid.yaml", f"tracking.uri=sqlite:///{scratch}/mlflow.db"]
     start = perf_counter()
     subprocess.run(words, cwd=scratch, env={**os.environ, **places}, check=True, stdout=subprocess.DEVNULL)

@@ -124,7 +124,7 @@ def sweep(folder: Path, scratch: Path, most: int | None, steps: int) -> dict[str
 def run(grid: dict[str, object], scratch: Path, overrides: list[str]) -> None:
     """A sweep, from nothing."""
     (scratch / "grid.yaml").write_text(json.dumps(grid))
-    places = {f"FTTUNE_{name}": str(scratch / name.lower()) for name in ("STORE", "CACHE", "STATE")}
+    places = {f"FTTUNE_{name}": str(scratch / name.lower()) for name in ("STORE", "CACHE", "STATE", "NETWORKS")}
     words = [sys.executable, "-m", "fttune.cli", "run", "grid.yaml", *overrides]
     start = perf_counter()
     subprocess.run(words, cwd=scratch, env={**os.environ, **places}, check=True, stdout=subprocess.DEVNULL)
