@@ -26,8 +26,8 @@ from fttune.distance.metrics import bootstrap, cosine
 from fttune.distance.sample import Sample
 from fttune.errors import DataError, UsageError
 from fttune.record import RunRecord
+from fttune.reporting import _logged
 from fttune.runtime import Runtime
-from fttune.session import _logged
 from fttune.sweep.ground import Ground, prepare
 from fttune.tracking.runs import Tracker
 from fttune.trial import stored_size

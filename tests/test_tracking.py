@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fttune.errors import ConfigError, StoreError, UnreachableError
 from fttune.plan import pending
 from fttune.record import DistanceRecord, RunRecord
-from fttune.session import _oldest_first
+from fttune.reporting import _oldest_first
 from fttune.tracking.fields import record_name, record_params, record_tags, trial_params, unpack
 from fttune.tracking.runs import Tracker, resolve_uri
 from fttune.tracking.table import export, read_parquet

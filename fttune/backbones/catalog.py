@@ -61,8 +61,7 @@ def _published(name: str, file: str, **fields: Any) -> Backbone:
     )
 
 
-_HALF = (0.5, 0.5, 0.5)
-_CAFFENET_SHA1 = "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46"
+_HALF, _CAFFENET_SHA1 = (0.5, 0.5, 0.5), "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46"
 
 
 def _blocks(path: str, counts: tuple[int, ...]) -> list[str]:

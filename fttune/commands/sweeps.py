@@ -77,7 +77,7 @@ def report(
 ) -> None:
     """Regenerate table, figures and page from the logged runs alone."""
     from fttune.config import load_sweep
-    from fttune.session import make_report
+    from fttune.reporting import make_report
 
     beside = [load_sweep(path) for path in others or ()]
     make_report(load_sweep(sweep_file, overrides or ()), out=out, as_json=as_json, others=beside)

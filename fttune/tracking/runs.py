@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fttune.tracking.client import MlflowClient, Run
 
 _ARTIFACTS = "mlartifacts"
-
 _PAGE = 1000  # runs of one search
 _POINTS = 300  # curve points of one batch; MLflow takes 1000 metrics
 _NAME_LENGTH = 250  # characters of a run's name in MLflow's databases
