@@ -204,6 +204,38 @@ def test_runs_on_these_images_near_chance_decide_nothing_and_are_told() -> None:
     assert "runs on these very images came out near chance, so they decide nothing" in answer.remarks
 
 
+MINE = make_pairs_of_runs("mine", 10, 0.8)
+STRAY = {
+    "a trial of a search": [make_run("tune", 0.9, dataset="mine", images_per_class=10, seed=-1)],
+    "a fold of a search": [make_run("freeze", 0.9, dataset="mine", images_per_class=10, seed=-1, fold=(0, 2))],
+    "another setting of one side": [
+        make_run("tune", 0.5, dataset="mine", images_per_class=10, lr=0.3, seed=seed) for seed in range(3)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_a_stray_trial_on_these_images_never_lets_the_table_speak_over_them(name: str) -> None:
+    """They stay the answer, or it is said that they make no fair pair and nothing is advised."""
+    answer = ask(similar(1.2), body([*MINE, *STRAY[name]], {"mine": 0.1}))
+    if name != "another setting of one side":
+        assert (answer.verdict, answer.measured, answer.doubts) == (Verdict.FREEZE, True, ())
+        return
+    assert (answer.verdict, answer.spec, answer.measured) == (Verdict.BOTH, None, False)
+    assert answer.doubts == (
+        "runs on these very images that make no fair pair are left out: mine/10 T(1-7)R(8) s0: unequal budgets, 2 and 1"
+        " settings tried, and 2 more",
+    )
+
+
+def test_runs_beside_measured_ones_that_make_no_fair_pair_are_told_and_one_side_alone_is_no_contest() -> None:
+    lone = make_run("tune", 0.9, dataset="mine", images_per_class=10, seed=9)
+    answer = ask(similar(1.2), body([*MINE, lone], {"mine": 0.1}))
+    assert (answer.verdict, answer.measured) == (Verdict.FREEZE, True)
+    assert any("no fair pair are left out: mine/10 T(1-7)R(8) s9: no finished run" in said for said in answer.remarks)
+    assert ask(similar(1.2), body([lone], {"mine": 0.1})).verdict is Verdict.TUNE
+
+
 def test_runs_of_two_stores_are_paired_within_each_and_counted_once() -> None:
     """A second setting in one store would make its budgets unequal to the other's."""
     searched = [

@@ -127,3 +127,19 @@ def test_hindsight_shows_what_val_missed_and_changes_nothing(tests: list[float])
     runs = tried("tune", *((0.1 * (place + 1), 0.9 - 0.1 * place, test) for place, test in enumerate(tests)))
     (row,) = illusion_sheet(runs).rows
     assert (row["test of chosen"], row["best test in hindsight"], row["gap"]) == (tests[0], 1.0, 1.0 - tests[0])
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        [make_run("tune", 0.9, lr=0.3, seed=-1)],
+        [make_run("tune", 0.9, seed=-1)],
+        [make_run("freeze", 0.9, lr=0.3, seed=-1, fold=(0, 2))],
+        [make_run("freeze", 0.9, seed=-1, fold=(0, 2))],
+    ],
+    ids=["another setting", "the same setting", "a fold of another", "a fold of the same"],
+)
+def test_a_stray_trial_of_a_search_takes_nothing_away_from_runs_without_one(stray: list[RunRecord]) -> None:
+    runs = [make_run(mode, 0.5, seed=seed) for mode in ("tune", "freeze") for seed in (0, 1)]
+    assert select([*runs, *stray]) == select(runs)
+    assert len(tune_to_freeze(select([*runs, *stray]), {}).pairs) == 2

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from fttune.analysis.answer import Answer, Images, Near, Place
 from fttune.analysis.cells import CONFIDENCE, cells, effect
-from fttune.analysis.evidence import Body, Finding, findings
+from fttune.analysis.evidence import Body, Finding, alone, findings
 from fttune.analysis.options import View, best_of, options_of
 from fttune.analysis.published import published_runs, published_verdict
 from fttune.analysis.recommend import BANDS, DISTANCE_EDGES, IMAGE_EDGES, Verdict, band, recommend, verdict
@@ -27,7 +27,8 @@ def advise(images: Images, distance: DistanceRecord, bodies: Sequence[Body], *, 
     mine = cells([f for f in known if _is_own(f, distance) and f.pair.images_per_class == images.per_class])
     own = _own(mine, distance.image_size)
     places = _places(images, distance, pool)
-    unsure = tuple(doubts(images, distance, pool, places))
+    lone = _alone(bodies, images, distance)
+    unsure = (*lone, *doubts(images, distance, pool, places))
     decisive = own if own and own.effect.low is not None else None
     word, why = _decide(decisive, places, unsure)
     counts = _in_cell(decisive, distance) if decisive else _elsewhere(distance, pool, places[0])
@@ -43,7 +44,7 @@ def advise(images: Images, distance: DistanceRecord, bodies: Sequence[Body], *, 
         gain=gain if sure else None,
         why=why,
         doubts=() if decisive else unsure,
-        remarks=(*_of_own(mine, own), *remarks(images, distance, pool, places)),
+        remarks=(*_of_own(mine, own), *(lone if decisive else ()), *remarks(images, distance, pool, places)),
         own=own,
         measured=decisive is not None,
         places=places,
@@ -107,6 +108,16 @@ def _of_own(mine: Sequence[Near], own: Near | None) -> list[str]:
     if mine and own is None:
         return ["runs on these very images came out near chance, so they decide nothing"]
     return ["one seed on these very images decides nothing"] if own and own.effect.low is None else []
+
+
+def _alone(bodies: Sequence[Body], images: Images, distance: DistanceRecord) -> tuple[str, ...]:
+    """What was measured on these images and is in no pair, in one line; nothing where all is."""
+    own = (distance.data_digest, distance.weights_digest)
+    lines = alone(bodies, lambda r: r.place[:2] == own and r.images_per_class == images.per_class)
+    if not lines:
+        return ()
+    more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
+    return (f"runs on these very images that make no fair pair are left out: {lines[0]}{more}",)
 
 
 def _nearest(pool: Sequence[Finding], images: Images, distance: DistanceRecord) -> tuple[Near, ...]:

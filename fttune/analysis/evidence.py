@@ -1,6 +1,6 @@
 """What an answer rests on: runs that ship with the package and runs of the user's own, each pair with its source."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,3 +66,16 @@ def findings(bodies: Sequence[Body], above: Choice = TUNE, below: Choice = FREEZ
                 Finding(source=body.name, pair=pair, data_digest=data, weights_digest=weights, image_size=size),
             )
     return list(found.values())
+
+
+def alone(bodies: Sequence[Body], counts: Callable[[Result], bool]) -> list[str]:
+    """A line for each result that says nothing of tuning against freezing, though both were run.
+
+    Of the results that `counts` is true of; where only one of the two was run there is nothing to be said.
+    """
+    found: list[str] = []
+    for body in bodies:
+        here = [result for result in body.results if counts(result)]
+        if {FREEZE, TUNE} <= {(result.mode, result.random_top) for result in here}:
+            found += between(here, {}, above=TUNE, below=FREEZE).unpaired
+    return list(dict.fromkeys(found))
