@@ -236,6 +236,23 @@ def test_runs_beside_measured_ones_that_make_no_fair_pair_are_told_and_one_side_
     assert ask(similar(1.2), body([lone], {"mine": 0.1})).verdict is Verdict.TUNE
 
 
+def test_runs_of_the_same_images_under_other_settings_are_a_cell_of_their_own() -> None:
+    """Of many steps freezing comes out better, of few tuning; three seeds each are no six."""
+    few, many = (
+        [replace(run, steps=steps, trial_id=f"{run.trial_id}{steps}") for run in make_pairs_of_runs("mine", 10, ratio)]
+        for ratio, steps in ((1.2, 200), (0.8, 2000))
+    )
+    answer = ask(similar(1.2), body([*few[2:], *many], {"mine": 0.1}))
+    assert answer.own
+    assert (answer.verdict, len(answer.own.tuned)) == (Verdict.FREEZE, 3)
+    assert answer.own.effect.ratio == pytest.approx(0.8, rel=0.02)
+    assert answer.options[1].effect == answer.own.effect
+    (told,) = [said for said in answer.remarks if "under other settings are not counted in: 1." in said]
+    assert told.count("[") == 2
+    near = advise(IMAGES, make_distance("other", 0.1), [body([*few, *many], {"mine": 0.1})], depth=8).near
+    assert sorted(len(cell.tuned) for cell in near) == [3, 3]
+
+
 def test_runs_of_two_stores_are_paired_within_each_and_counted_once() -> None:
     """A second setting in one store would make its budgets unequal to the other's."""
     searched = [

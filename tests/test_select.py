@@ -122,6 +122,14 @@ def test_equal_searches_may_choose_what_they_like_and_the_pair_says_what_each_wa
     assert {str(pair.numerator_given) for pair in pairs} == {"2 trials, 40 steps, 2 s"}
 
 
+def test_repeats_on_unequal_numbers_of_val_images_are_no_pair() -> None:
+    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.8, 0.2)), *tried("freeze", (0.1, 0.9, 0.2), (0.2, 0.6, 0.2))]
+    tuned, frozen = repeated("tune", 0.1, 0.6), repeated("freeze", 0.1, 0.4)
+    assert len(tune_to_freeze(select([*runs, *tuned, *frozen]), {}).pairs) == 2
+    more = [replace(run, val_images=50) for run in frozen]
+    assert tune_to_freeze(select([*runs, *tuned, *more]), {}).pairs == ()
+
+
 @given(st.permutations([0.0, 0.2, 0.5, 1.0]))
 def test_hindsight_shows_what_val_missed_and_changes_nothing(tests: list[float]) -> None:
     runs = tried("tune", *((0.1 * (place + 1), 0.9 - 0.1 * place, test) for place, test in enumerate(tests)))

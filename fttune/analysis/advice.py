@@ -8,6 +8,7 @@ from fttune.analysis.answer import Answer, Images, Near, Place
 from fttune.analysis.cells import CONFIDENCE, cells, effect
 from fttune.analysis.evidence import Body, Finding, alone, findings
 from fttune.analysis.options import View, best_of, options_of
+from fttune.analysis.phrases import told
 from fttune.analysis.published import published_runs, published_verdict
 from fttune.analysis.recommend import BANDS, DISTANCE_EDGES, IMAGE_EDGES, Verdict, band, recommend, verdict
 from fttune.analysis.support import asked_of, doubts, remarks
@@ -31,7 +32,7 @@ def advise(images: Images, distance: DistanceRecord, bodies: Sequence[Body], *, 
     unsure = (*lone, *doubts(images, distance, pool, places))
     decisive = own if own and own.effect.low is not None else None
     word, why = _decide(decisive, places, unsure)
-    counts = _in_cell(decisive, distance) if decisive else _elsewhere(distance, pool, places[0])
+    counts = _in_cell(decisive, known) if decisive else _elsewhere(distance, pool, places[0])
     view, wide = View(bodies=bodies, counts=counts), View(bodies=bodies, counts=_elsewhere(distance, pool))
     options = options_of(view, wide, depth, word)
     spec, gain = best_of(view, options, word)
@@ -107,7 +108,12 @@ def _of_own(mine: Sequence[Near], own: Near | None) -> list[str]:
     """Why runs on these images are not the answer, where there are some."""
     if mine and own is None:
         return ["runs on these very images came out near chance, so they decide nothing"]
-    return ["one seed on these very images decides nothing"] if own and own.effect.low is None else []
+    one = ["one seed on these very images decides nothing"] if own and own.effect.low is None else []
+    return one + [
+        f"runs on these very images under other settings are not counted in: {told(cell.effect)}"
+        for cell in mine
+        if cell is not own and cell.effect.pairs
+    ]
 
 
 def _alone(bodies: Sequence[Body], images: Images, distance: DistanceRecord) -> tuple[str, ...]:
@@ -131,9 +137,10 @@ def _nearest(pool: Sequence[Finding], images: Images, distance: DistanceRecord) 
     return tuple(sorted(cells(pool), key=away)[:_NEAREST])
 
 
-def _in_cell(own: Near, distance: DistanceRecord) -> Callable[[Finding], bool]:
-    cell = (own.images_per_class, own.image_size)
-    return lambda f: _is_own(f, distance) and (f.pair.images_per_class, f.image_size) == cell
+def _in_cell(own: Near, known: Sequence[Finding]) -> Callable[[Finding], bool]:
+    """Whether a pair is of the cell's images, trained under the same settings."""
+    (shared,) = {f.shared for f in known if f.pair.numerator_id in own.tuned}
+    return lambda f: (f.pair.images_per_class, f.shared) == (own.images_per_class, shared)
 
 
 def _elsewhere(

@@ -31,10 +31,10 @@ def effect(found: Sequence[Finding]) -> Effect:
 
 
 def cells(found: Sequence[Finding]) -> list[Near]:
-    """Pairs put together by cell: the seeds of one dataset, number of images, network and input size of one source."""
-    groups: dict[tuple[str, str, int, str, int], list[Finding]] = {}
+    """Pairs put together by cell: the seeds of one dataset, number of images, network and settings of one source."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
     for f in found:
-        key = (f.source, f.pair.dataset, f.pair.images_per_class, f.pair.backbone, f.image_size)
+        key = (f.source, f.pair.dataset, f.pair.images_per_class, f.pair.backbone, f.image_size, f.shared)
         groups.setdefault(key, []).append(f)
     return [_cell(here) for here in groups.values()]
 

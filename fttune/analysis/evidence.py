@@ -39,6 +39,7 @@ class Finding:
     data_digest: str
     weights_digest: str
     image_size: int  # pixels
+    shared: str  # digest of what both were trained under, the images among it
 
     @property
     def difference(self) -> float:
@@ -60,10 +61,18 @@ def findings(bodies: Sequence[Body], above: Choice = TUNE, below: Choice = FREEZ
     for body in bodies:
         results = {result.trial_id: result for result in body.results}
         for pair in between(body.results, body.distances, above=above, below=below).pairs:
-            data, weights, size, _ = results[pair.numerator_id].place
+            one = results[pair.numerator_id]
+            data, weights, size, _ = one.place
             found.setdefault(
                 (pair.numerator_id, pair.denominator_id),
-                Finding(source=body.name, pair=pair, data_digest=data, weights_digest=weights, image_size=size),
+                Finding(
+                    source=body.name,
+                    pair=pair,
+                    data_digest=data,
+                    weights_digest=weights,
+                    image_size=size,
+                    shared=one.shared,
+                ),
             )
     return list(found.values())
 

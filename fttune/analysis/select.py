@@ -143,10 +143,16 @@ def _settled(searches: Mapping[tuple[object, ...], Searched]) -> dict[tuple[obje
 
 
 def at(search: Searched, setting: Setting) -> list[Result]:
-    """The results of a searched cell at one setting."""
+    """The results of a searched cell at one setting; a pair must have as many images to train and choose on."""
     spent, tried = search.given, len(search.tried)
     return [
-        _result(run, setting, tried, shared=digest(["searched", *_conditions(run)]), spent=spent)
+        _result(
+            run,
+            setting,
+            tried,
+            shared=digest(["searched", *_conditions(run), run.train_images, run.val_images]),
+            spent=spent,
+        )
         for run in search.repeats.get(setting, ())
     ]
 
