@@ -181,11 +181,16 @@ class Keeping:
 def expected(sweep: Sweep, trials: Sequence[Trial]) -> tuple[int, int]:
     """How many networks a sweep will keep at most, and the bytes that they take in the tracker's store.
 
-    A network takes what its backbone's weights file takes, twice; one without a file counts as nothing.
+    `trials` are those that are asked for before anything has run. A network takes what its backbone's weights file
+    takes, twice; one without a file counts as nothing.
     """
     if sweep.train.keep == "none":
         return 0, 0
-    found = [(trial.cell.dataset, trial.cell.backbone) for trial in trials]
+    found = [(trial.cell.dataset, trial.cell.backbone) for trial in trials if trial.seed >= 0]
+    # What is tried is not kept; of each cell that is searched its choice and the sweep's own setting are repeated.
+    repeats = len(sweep.grid.seeds) * min(2, sweep.search.settings)
+    for cell in dict.fromkeys(trial.cell for trial in trials if trial.seed < 0):
+        found += [(cell.dataset, cell.backbone)] * repeats
     kept = found if sweep.train.keep == "all" else sorted(set(found))
     sizes = {name: _bytes(name, sweep.data.weights) for _, name in set(kept)}
     return len(kept), _COPIES * sum(sizes[name] for _, name in kept)
