@@ -308,3 +308,43 @@ def test_the_place_of_a_measurement_is_told_with_its_n_and_size() -> None:
     record: DistanceRecord = make_distance("mine", 0.1)
     said = " ".join(str(advise(IMAGES, record, [], depth=8)).split())
     assert "0.100 [0.099, 0.101] from imagenet: band L (0-0.2). Cosine, net at 32 px, n = 100 images and 1,000" in said
+
+
+def of_depths(name: str, **choices: tuple[float, float]) -> list[RunRecord]:
+    """Three seeds of choices named like `freeze_3`, each with its accuracies on val and on test."""
+    return [
+        make_run(mode, test + seed / 1000, val=val, random_top=int(top), dataset=name, images_per_class=10, seed=seed)
+        for choice, (val, test) in choices.items()
+        for mode, top in [choice.split("_")]
+        for seed in (0, 1, 2)
+    ]
+
+
+def test_on_these_images_val_chooses_and_test_only_confirms() -> None:
+    """The test set would choose three new layers each time, val does so in the second case alone."""
+    plain = {"freeze_1": (0.8, 0.5), "tune_1": (0.7, 0.4)}
+    against = ask(body(of_depths("mine", **plain, freeze_3=(0.6, 0.7)), {"mine": 0.1}))
+    assert (against.measured, against.spec, against.gain) == (True, "F(1-7)R(8)", None)
+    agreed = ask(body(of_depths("mine", **plain, freeze_3=(0.85, 0.7), tune_3=(0.82, 0.9)), {"mine": 0.1}))
+    assert agreed.spec == "F(1-5)R(6-8)"
+    assert agreed.gain
+    assert agreed.gain.difference == pytest.approx(0.2)
+    assert "Val chose it, test confirms it." in " ".join(str(agreed).split())
+
+
+def test_the_more_choices_are_held_against_the_word_the_wider_their_intervals() -> None:
+    """Alone the choice is just better by 95 %; as one of two it is not."""
+    gains = {"a": 0.04, "b": 0.06, "c": 0.08}
+
+    def answer(*, second: bool) -> Answer:
+        other = {"tune_3": (0.5, 0.3)} if second else {}
+        runs = [
+            run
+            for name, gain in gains.items()
+            for run in of_depths(name, freeze_1=(0.6, 0.6), tune_1=(0.5, 0.5), freeze_3=(0.6, 0.6 + gain), **other)
+        ]
+        return ask(body(runs, {"a": 0.09, "b": 0.1, "c": 0.11}))
+
+    assert answer(second=False).spec == "F(1-5)R(6-8)"
+    assert "The interval allows for all choices that were tried." in " ".join(str(answer(second=False)).split())
+    assert (answer(second=True).spec, answer(second=True).gain) == ("F(1-7)R(8)", None)

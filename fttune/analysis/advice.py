@@ -31,7 +31,8 @@ def advise(images: Images, distance: DistanceRecord, bodies: Sequence[Body], *, 
     decisive = own if own and own.effect.low is not None else None
     word, why = _decide(decisive, places, unsure)
     counts = _in_cell(decisive, distance) if decisive else _elsewhere(distance, pool, places[0])
-    view, wide = View(bodies=bodies, counts=counts), View(bodies=bodies, counts=_elsewhere(distance, pool))
+    view = View(bodies=bodies, counts=counts, own=decisive is not None)
+    wide = View(bodies=bodies, counts=_elsewhere(distance, pool), own=False)
     options = options_of(view, wide, depth, word)
     spec, gain = best_of(view, options, word)
     sure = decisive or (not unsure and (word is not Verdict.BOTH or gain))

@@ -124,7 +124,9 @@ class Answer:
     distance: DistanceRecord
     verdict: Verdict  # with one new layer
     spec: str | None  # what to do; None: try
-    gain: Effect | None  # of `spec` over the verdict with one new layer, where it did better than that
+    # Of `spec` over the verdict with one new layer, where it did better than that; its interval allows for the choices
+    # that were held against each other on test.
+    gain: Effect | None
     why: str
     doubts: tuple[str, ...]  # why the runs at hand do not carry a word for these images; empty: they do
     remarks: tuple[str, ...]  # what else should be known

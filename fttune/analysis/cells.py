@@ -10,12 +10,12 @@ from fttune.analysis.evidence import Finding
 CONFIDENCE = 0.95
 
 
-def effect(found: Sequence[Finding]) -> Effect:
+def effect(found: Sequence[Finding], confidence: float = CONFIDENCE) -> Effect:
     """Mean ratio and mean difference over the pairs that are not flagged, resampled over datasets, then seeds."""
     counted = [f for f in found if not f.pair.flagged]
     where = ([f.pair.dataset for f in counted], [f.pair.seed for f in counted])
-    ratio = mean_ratio([f.pair.log_ratio for f in counted], *where, confidence=CONFIDENCE) if counted else None
-    spread = interval([f.difference for f in counted], *where, confidence=CONFIDENCE) if counted else (None, None)
+    ratio = mean_ratio([f.pair.log_ratio for f in counted], *where, confidence=confidence) if counted else None
+    spread = interval([f.difference for f in counted], *where, confidence=confidence) if counted else (None, None)
     return Effect(
         pairs=len(counted),
         flagged=len(found) - len(counted),

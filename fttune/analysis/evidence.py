@@ -39,6 +39,7 @@ class Finding:
     data_digest: str
     weights_digest: str
     image_size: int  # pixels
+    val_difference: float  # of val accuracies, as a fraction: to choose by, where `difference` is to report
 
     @property
     def difference(self) -> float:
@@ -60,9 +61,17 @@ def findings(bodies: Sequence[Body], above: Choice = TUNE, below: Choice = FREEZ
     for body in bodies:
         results = {result.trial_id: result for result in body.results}
         for pair in between(body.results, body.distances, above=above, below=below).pairs:
-            data, weights, size, _ = results[pair.numerator_id].place
+            over, under = results[pair.numerator_id], results[pair.denominator_id]
+            data, weights, size, _ = over.place
             found.setdefault(
                 (pair.numerator_id, pair.denominator_id),
-                Finding(source=body.name, pair=pair, data_digest=data, weights_digest=weights, image_size=size),
+                Finding(
+                    source=body.name,
+                    pair=pair,
+                    data_digest=data,
+                    weights_digest=weights,
+                    image_size=size,
+                    val_difference=over.val - under.val,
+                ),
             )
     return list(found.values())

@@ -78,7 +78,11 @@ def _better(answer: Answer) -> str:
     better = next(option for option in answer.options if option.spec == answer.spec)
     plain = answer.options[1 if answer.verdict is Verdict.TUNE else 0]
     cost = f", in {_time(better)} a training" if better.seconds else ""
-    return f"Better still is {better.spec} ({_does(better)}): {points(answer.gain)} over {plain.spec}{cost}."
+    gain = f"Better still is {better.spec} ({_does(better)}): {points(answer.gain)} over {plain.spec}{cost}"
+    chosen = (
+        "Val chose it, test confirms it" if answer.measured else "The interval allows for all choices that were tried"
+    )
+    return f"{gain}. {chosen}."
 
 
 def _expected(frozen: Option, tuned: Option) -> str:
