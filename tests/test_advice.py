@@ -12,6 +12,7 @@ from fttune.analysis.evidence import Body, findings
 from fttune.analysis.published import nearest, published_runs, published_verdict, tables
 from fttune.analysis.recommend import DISTANCE_EDGES, IMAGE_EDGES, Verdict, band
 from fttune.record import DistanceRecord, RunRecord
+from fttune.trial import digest
 
 IMAGES = Images(
     dataset="mine",
@@ -348,3 +349,17 @@ def test_the_more_choices_are_held_against_the_word_the_wider_their_intervals() 
     assert answer(second=False).spec == "F(1-5)R(6-8)"
     assert "The interval allows for all choices that were tried." in " ".join(str(answer(second=False)).split())
     assert (answer(second=True).spec, answer(second=True).gain) == ("F(1-7)R(8)", None)
+
+
+def test_other_images_of_the_same_name_are_another_set_and_the_same_under_two_names_one() -> None:
+    def named(name: str, images: str) -> Body:
+        pairs = make_pairs_of_runs(images, 10, 1.2)
+        runs = [replace(run, dataset=name, trial_id=digest([run.trial_id, name])) for run in pairs]
+        return Body.of(images, runs, [replace(make_distance(images, 0.1), dataset=name)])
+
+    unlike = ask(named("photos", "x"), named("photos", "y"))
+    assert unlike.places[0].effect.datasets == tuple(sorted(f"photos ({digest(name)[:6]})" for name in "xy"))
+    assert [len(cell.tuned) for cell in unlike.near] == [3, 3]
+    alike = ask(named("photos", "x"), named("photos", "x"), named("pictures", "x"))
+    assert (alike.places[0].effect.datasets, alike.places[0].effect.pairs) == (("photos",), 6)
+    assert "rests on one set alone (photos)" in " ".join(alike.doubts)

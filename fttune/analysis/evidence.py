@@ -1,7 +1,8 @@
 """What an answer rests on: runs that ship with the package and runs of the user's own, each pair with its source."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fttune.analysis.ratios import Distances, Pair, between, distances_of
@@ -58,6 +59,7 @@ def shipped(folder: Path = PLACE) -> Body | None:
 def findings(bodies: Sequence[Body], above: Choice = TUNE, below: Choice = FREEZE) -> list[Finding]:
     """Every fair pair of two choices; a pair that two sources have is the first one's."""
     found: dict[tuple[str, str], Finding] = {}
+    names = _names(bodies)
     for body in bodies:
         results = {result.trial_id: result for result in body.results}
         for pair in between(body.results, body.distances, above=above, below=below).pairs:
@@ -67,7 +69,7 @@ def findings(bodies: Sequence[Body], above: Choice = TUNE, below: Choice = FREEZ
                 (pair.numerator_id, pair.denominator_id),
                 Finding(
                     source=body.name,
-                    pair=pair,
+                    pair=replace(pair, dataset=names[data]),
                     data_digest=data,
                     weights_digest=weights,
                     image_size=size,
@@ -75,3 +77,12 @@ def findings(bodies: Sequence[Body], above: Choice = TUNE, below: Choice = FREEZ
                 ),
             )
     return list(found.values())
+
+
+def _names(bodies: Sequence[Body]) -> dict[str, str]:
+    """What to call the images of a digest: two sets of one name are two sets, one set of two names is one."""
+    names: dict[str, str] = {}
+    for result in (result for body in bodies for result in body.results):
+        names.setdefault(result.place[0], result.dataset)
+    times = Counter(names.values())
+    return {data: f"{name} ({data[:6]})" if times[name] > 1 else name for data, name in names.items()}
