@@ -363,3 +363,35 @@ def test_other_images_of_the_same_name_are_another_set_and_the_same_under_two_na
     alike = ask(named("photos", "x"), named("photos", "x"), named("pictures", "x"))
     assert (alike.places[0].effect.datasets, alike.places[0].effect.pairs) == (("photos",), 6)
     assert "rests on one set alone (photos)" in " ".join(alike.doubts)
+
+
+def at_size(built: Body, size: int) -> Body:
+    """The same results and distances at another size of the input."""
+    places = {place: (*place[:2], size, place[3]) for place in {result.place for result in built.results}}
+    return replace(
+        built,
+        results=tuple(
+            replace(r, place=places[r.place], trial_id=digest([r.trial_id, size]), shared=digest([r.shared, size]))
+            for r in built.results
+        ),
+        distances={places[place]: value for place, value in built.distances.items()},
+    )
+
+
+def test_runs_at_another_input_size_are_shown_and_not_followed() -> None:
+    other = at_size(similar(1.2), 64)
+    answer = ask(other)
+    assert (answer.verdict, answer.spec) == (Verdict.BOTH, None)
+    assert "no run had inputs of 32 px (crop); those shown, and their distances, are at 64 px (crop)" in answer.doubts
+    assert answer.places[0].effect.pairs == 9
+    both = ask(other, similar(0.8))
+    assert (both.verdict, both.doubts, both.places[0].effect.pairs) == (Verdict.FREEZE, (), 9)
+    assert {cell.image_size for cell in both.near} == {32}
+
+
+def test_runs_on_these_images_at_another_input_size_are_told() -> None:
+    mine = body(make_pairs_of_runs("mine", 10, 0.8), {"mine": 0.1})
+    answer = ask(at_size(mine, 64))
+    assert (answer.verdict, answer.measured) == (Verdict.FREEZE, True)
+    assert "the runs on these very images had inputs of 64 px (crop), not of 32 px (crop)" in answer.remarks
+    assert not any("very images had inputs" in remark for remark in ask(mine).remarks)

@@ -84,6 +84,7 @@ class Near:
     images_per_class: int
     backbone: str
     image_size: int  # pixels
+    resize: str
     distance: float | None
     effect: Effect
     tuned: tuple[str, ...]  # trial ids, by seed

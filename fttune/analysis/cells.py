@@ -32,9 +32,9 @@ def effect(found: Sequence[Finding], confidence: float = CONFIDENCE) -> Effect:
 
 def cells(found: Sequence[Finding]) -> list[Near]:
     """Pairs put together by cell: the seeds of one dataset, number of images, network and input size of one source."""
-    groups: dict[tuple[str, str, int, str, int], list[Finding]] = {}
+    groups: dict[tuple[object, ...], list[Finding]] = {}
     for f in found:
-        key = (f.source, f.pair.dataset, f.pair.images_per_class, f.pair.backbone, f.image_size)
+        key = (f.source, f.pair.dataset, f.pair.images_per_class, f.pair.backbone, f.inputs)
         groups.setdefault(key, []).append(f)
     return [_cell(here) for here in groups.values()]
 
@@ -48,6 +48,7 @@ def _cell(here: Sequence[Finding]) -> Near:
         images_per_class=first.pair.images_per_class,
         backbone=first.pair.backbone,
         image_size=first.image_size,
+        resize=first.resize,
         distance=first.pair.distance,
         effect=effect(ordered),
         tuned=tuple(f.pair.numerator_id for f in ordered),

@@ -40,12 +40,22 @@ class Finding:
     data_digest: str
     weights_digest: str
     image_size: int  # pixels
+    resize: str
     val_difference: float  # of val accuracies, as a fraction: to choose by, where `difference` is to report
+
+    @property
+    def inputs(self) -> str:
+        """`96 px (crop)`: what a distance depends on beside images and network."""
+        return inputs(self.image_size, self.resize)
 
     @property
     def difference(self) -> float:
         """Of test accuracies, as a fraction."""
         return self.pair.numerator - self.pair.denominator
+
+
+def inputs(image_size: int, resize: str) -> str:
+    return f"{image_size} px ({resize})"
 
 
 def shipped(folder: Path = PLACE) -> Body | None:
@@ -64,7 +74,7 @@ def findings(bodies: Sequence[Body], above: Choice = TUNE, below: Choice = FREEZ
         results = {result.trial_id: result for result in body.results}
         for pair in between(body.results, body.distances, above=above, below=below).pairs:
             over, under = results[pair.numerator_id], results[pair.denominator_id]
-            data, weights, size, _ = over.place
+            data, weights, size, resize = over.place
             found.setdefault(
                 (pair.numerator_id, pair.denominator_id),
                 Finding(
@@ -73,6 +83,7 @@ def findings(bodies: Sequence[Body], above: Choice = TUNE, below: Choice = FREEZ
                     data_digest=data,
                     weights_digest=weights,
                     image_size=size,
+                    resize=resize,
                     val_difference=over.val - under.val,
                 ),
             )
