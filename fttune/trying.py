@@ -98,7 +98,8 @@ def priced(answer: Answer, question: Question, placed: Placed, *, file: Path | N
         file=str(file) if file else None,
         command=_command(words, file),
         trials=len(chosen),
-        to_run=len(plan.to_run) + len(plan.failed),
+        to_run=len(plan.to_run),
+        failed=len(plan.failed),
         seconds=estimate(every, plan.to_run, plan, records, model).seconds if plan.to_run else 0.0,
     )
     return replace(answer, options=options, trying=trying)

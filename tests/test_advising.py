@@ -25,11 +25,12 @@ from fttune.recipe import load_recipe
 from fttune.record import DistanceRecord
 from fttune.runtime import Runtime
 from fttune.session import plan_sweep
-from fttune.sweep.driver import Choice, machine
+from fttune.sweep.driver import Choice, machine, open_tracker
 from fttune.sweep.ground import survey
 from fttune.trying import check_file, sweep_name, sweep_of, sweep_tree
 from images import make_folder
 from small_sweeps import fttune as command
+from stores import record_of
 
 NETWORK = "tiny@mine"
 
@@ -108,6 +109,26 @@ def test_a_file_of_images_is_named_in_its_sweep_so_that_it_is_found_again(
     assert (sweep.name, entry.parquet) == (name, tmp_path / "birds.parquet")
     ground = survey(sweep, replace(machine(sweep), store=tmp_path / "s"))
     assert {trial.data_digest for trial in ground.trials} == {placed.distance.data_digest}
+
+
+def test_what_failed_is_not_promised_to_run_and_is_told_with_what_runs_it(target: Path, network: str) -> None:
+    question = Question(target=str(target), backbone=network)
+    answer = ask(target, network)
+    assert answer.trying
+    sweep = sweep_of(dict(answer.trying.sweep), question)
+    first, second, *_ = survey(sweep, machine(sweep)).trials
+    tracker = open_tracker(sweep)
+    parent = tracker.open_sweep(sweep.name)
+    for trial, status in ((first, "failed"), (second, "done")):
+        run = tracker.open_trial(parent, trial.id, name="x", at=1)
+        tracker.start_trial(run, parent, params={}, tags={})
+        tracker.finish_trial(run, parent, record_of(trial, status, test_accuracy=0.5, classes=3), "", 2)
+    again = ask(target, network)
+    assert again.trying
+    assert (again.trying.trials, again.trying.to_run, again.trying.failed) == (9, 7, 1)
+    assert ", 1 of them done before;" in " ".join(str(again).split())
+    last = f"  and the one that failed again: {again.trying.command} --retry-failed"
+    assert str(again).splitlines()[-1] == last
 
 
 def test_two_folders_of_one_name_have_a_sweep_each(tmp_path: Path, network: str) -> None:

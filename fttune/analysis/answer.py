@@ -114,6 +114,7 @@ class Trying:
     command: str
     trials: int
     to_run: int  # of them
+    failed: int  # of them; the command leaves them as they are unless it is given --retry-failed
     seconds: float | None  # of what is to run, on this machine
 
 

@@ -218,7 +218,7 @@ def _disagreement(answer: Answer) -> str:
 
 
 def _trying(trying: Trying) -> list[str]:
-    done = trying.trials - trying.to_run
+    done = trying.trials - trying.to_run - trying.failed
     specs = ", ".join(trying.sweep["grid"]["specs"])
     before = f", {done} of them done before" if done else ""
     time = f"; about {duration(trying.seconds)} on this machine" if trying.seconds else ""
@@ -227,4 +227,9 @@ def _trying(trying: Trying) -> list[str]:
         *wrapped(f"{counted(trying.trials, 'training')} of {specs}, three seeds each, as fair pairs{before}{time}"),
         *([f"  {trying.file} is written"] if trying.file else []),
         f"  {trying.command}",
+        *([f"  and {_failed(trying.failed)} again: {trying.command} --retry-failed"] if trying.failed else []),
     ]
+
+
+def _failed(number: int) -> str:
+    return "the one that failed" if number == 1 else f"the {number} that failed"
