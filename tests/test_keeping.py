@@ -281,3 +281,14 @@ def test_of_a_search_the_repeats_alone_are_counted_as_kept(keep: str, settings: 
 
 def test_what_is_kept_is_no_part_of_a_trial() -> None:
     assert sweep_of("all").train.hparams() == sweep_of("none").train.hparams()
+
+
+def test_networks_of_other_images_do_not_compete_and_leave_with_a_line(play: Play) -> None:
+    before, after = trial_of(1), trial_of(2, data_digest="e")
+    play.run(sweep_of(), [before], {before: 0.9})
+    play.run(sweep_of(), [after])
+    assert play.kept() == {"digits": "1"}  # nothing has been trained on the new images
+    play.run(sweep_of(), [after], {after: 0.6})
+    assert play.kept() == {"digits": "2"}
+    assert play.files() == [1, 1]
+    assert "the network of digits/5 F(1-3)R(4) s1, tiny, leaves: its dataset has other images now" in play.told
