@@ -53,7 +53,7 @@ def ask(target: Path | str, network: str, **changes: Any) -> Answer:
 
 
 def test_an_answer_counts_measures_prices_and_writes_a_sweep_that_runs(target: Path, network: str) -> None:
-    answer = ask(target, network)
+    answer = fttune.recommend(target, backbone=network)
     images, distance = answer.images, answer.distance
     assert (images.classes, images.images, images.smallest, images.median, images.largest) == (3, 27, 9, 9, 9)
     assert (images.val, images.test, images.fits, images.per_class) == (1, 3, 5, 5)
