@@ -183,8 +183,7 @@ def regret_intervals(repeats: int) -> None:
 
 
 def judged(pairs: Sequence[Pair]) -> Sequence[Loss]:
-    bands = {"image_edges": IMAGE_EDGES, "distance_edges": DISTANCE_EDGES}
-    return regret(pairs, {"": 0.5}, **bands, confidence=0.95).losses
+    return regret(pairs, {"": 0.5}, image_edges=IMAGE_EDGES, distance_edges=DISTANCE_EDGES, confidence=0.95).losses
 
 
 PARTS = {"table": table_intervals, "verdicts": verdicts, "trend": trend_intervals, "regret": regret_intervals}
