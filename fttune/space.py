@@ -52,11 +52,10 @@ class Space(Part):
         """A bare list; ValueError that says which lists there are."""
         if isinstance(value, dict) and list(value) == ["choices"]:
             return _choices(value["choices"])
-        if (
-            value is None
-            or isinstance(value, Range | Choices)
-            or (isinstance(value, dict) and {*value} == {"low", "high"})
-        ):
+        if isinstance(value, dict) and {*value} == {"low", "high"}:
+            ends = [_number(value[name]) for name in ("low", "high")]
+            return _range(*ends) if all(map(_is_number, ends)) else value
+        if value is None or isinstance(value, Range | Choices):
             return value
         if not isinstance(value, list | tuple):
             return _choices(value)
