@@ -278,3 +278,24 @@ def test_what_follows_keeps_to_what_a_run_is_about() -> None:
     assert followed(sweep, tell=lambda new, done, unknown: told.append(unknown)) == whole
     assert told[0] == 2 * 2 * 2
     assert told[-1] == 0, "how many may still follow is told"
+
+
+def test_studies_that_cannot_be_written_end_the_asking_in_one_line_and_the_next_run_goes_on(
+    whole: dict[str, RunRecord], tmp_path: Path
+) -> None:
+    file = tmp_path / "studies"
+    agenda = Agenda(make_sweep(), FACTS, Studies(file, "fttune/small", keep=True))
+    waiting = list(agenda.asked({}).trials)
+    sequel = Sequel(
+        Agenda(make_sweep(), FACTS, Studies(file, "fttune/small", keep=True)),
+        [],
+        lambda trials: [Bundle.alone(trial) for trial in trials],
+    )
+    file.unlink()
+    file.mkdir()
+    done = {trial.id: ended(trial) for trial in waiting}
+    assert [job for record in done.values() for job in sequel(record)] == []
+    (note,) = sequel.notes
+    assert note.startswith("the studies cannot be written: [Errno 21] Is a directory")
+    file.rmdir()
+    assert play(make_sweep(), tmp_path, before=done).keys() == whole.keys()
