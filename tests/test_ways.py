@@ -471,6 +471,26 @@ def test_a_probe_is_held_against_the_best_of_any_number_of_settings_and_marked()
     assert unequal.pairs == 0, "one setting against two is not fair"
 
 
+def test_the_modes_tell_what_was_searched_and_what_everything_took() -> None:
+    tried = [
+        replace(finished(mode, 0.5, val=val, lr=lr, seed=-1), seconds=7.0)
+        for mode in ("freeze", "tune")
+        for lr, val in ((0.1, 0.8), (0.2, 0.7))
+    ]
+    repeats = [replace(finished(mode, 0.6, lr=0.1), seconds=2.0) for mode in ("freeze", "tune")]
+    others = [replace(finished(mode, 0.4, images_per_class=20), seconds=3.0) for mode in ("freeze", "tune")]
+    sheet = modes_sheet([*tried, *repeats, *others], 0.95)
+    assert [(row["images per class"], row["setting"], row["mode"], row["given"]) for row in sheet.rows] == [
+        (5, "chosen", "freeze", "3 trials, 60 steps, 16 s"),
+        (5, "chosen", "tune", "3 trials, 60 steps, 16 s"),
+        (20, "only", "freeze", "1 trial, 20 steps, 3 s"),
+        (20, "only", "tune", "1 trial, 20 steps, 3 s"),
+    ]
+    assert {"setting", "given"} <= {*sheet.columns}
+    plain = modes_sheet(others, 0.95)
+    assert ("setting" in plain.columns, "given" in plain.columns) == (False, True), "nothing was searched"
+
+
 def test_the_report_holds_every_mode_against_freeze() -> None:
     runs = [
         replace(finished(mode, accuracy, seed=seed, images_per_class=images), seconds=float(seconds), best_step=best)
