@@ -115,6 +115,11 @@ class Search(Part):
     def _check_room(self) -> Self:
         if self.sampler != "fixed" and self.settings > 1 and not self.space.domains:
             raise ValueError("space has nothing to search in; name a setting, such as lr: [0.001, 0.1]")
+        if self.sampler != "fixed" and self.pruner != "none" and self.space.steps:
+            raise ValueError(
+                f"pruner {self.pruner} compares trainings at the same step, but steps are searched; take steps out of"
+                " space, or pruner: none"
+            )
         return self
 
     @property

@@ -430,6 +430,10 @@ def test_spec_tells_when_each_layer_begins_to_learn() -> None:
         ),
         (["grid.modes=[probe]", "train.views=crop"], "but train.views is crop; take center, flip or"),
         (["grid.modes=[tune,tune_bn]", "train.bn=batch"], "tune_bn is tune where train.bn is batch"),
+        (
+            ["grid.modes=[freeze,tune_bn]", "search={sampler: shared, space: {bn: [source, batch]}}"],
+            "grid.modes: tune_bn sets bn itself, but search.space has bn; leave one of them out",
+        ),
     ],
 )
 def test_a_mode_that_cannot_be_is_one_line(tmp_path: Path, overrides: list[str], says: str) -> None:
