@@ -161,6 +161,7 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         jobs = [*workshop.jobs(chosen), *measurements]
         listeners = [writer, tally, hook, keeping]
         outcome = work(jobs, ground, runtime, call.address, listeners, Display(tally), brake, more)
+        outcome.complete = outcome.complete and not (more and more.over)
         if expected and outcome.complete:
             say(_compared(expected, time.monotonic() - start))
         waiting = writer.close()

@@ -295,6 +295,7 @@ def test_studies_that_cannot_be_written_end_the_asking_in_one_line_and_the_next_
     file.mkdir()
     done = {trial.id: ended(trial) for trial in waiting}
     assert [job for record in done.values() for job in sequel(record)] == []
+    assert sequel.over, "the run does not end as if its search had"
     (note,) = sequel.notes
     assert note.startswith("the studies cannot be written: [Errno 21] Is a directory")
     file.rmdir()

@@ -28,18 +28,18 @@ class Sequel:
         """
         self._agenda, self._make, self._conditions, self._most, self._tell = agenda, make, conditions, most, tell
         self.notes = [*agenda.notes]  # a line for each thing the user should be told
-        self._over = False
+        self.over = False  # nothing more can be asked for in this run
         self._ended = {record.trial_id: record for record in records}
         agenda.asked(self._ended)
 
     def __call__(self, record: RunRecord) -> list[Bundle]:
         self._ended[record.trial_id] = record
-        if self._over:
+        if self.over:
             return []
         try:
             asked = self._agenda.after(record, self._ended)
         except OSError as error:  # in the loop of the cluster, whose other trials are to end as ever
-            self._over = True
+            self.over = True
             self.notes.append(f"the studies cannot be written: {error}; no more is asked for now; the next run goes on")
             return []
         new = only([trial for trial in asked.trials if trial.id not in self._ended], self._conditions)[: self._most]
