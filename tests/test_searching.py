@@ -16,7 +16,7 @@ from fttune.record import RunRecord
 from fttune.tracking.runs import Tracker
 from fttune.trial import SEARCHED
 from small_sweeps import Driver, database, fttune, results, told, undisturbed, write_sweep
-from stores import curve_of, runs_of
+from stores import curve_of, make_database, runs_of
 
 SEARCH: dict[str, Any] = {
     "sampler": "tpe",
@@ -61,6 +61,7 @@ def records(folder: Path, sweep: Path) -> list[RunRecord]:
     """The finished trials of a search whose driver was killed once some had ended."""
     with pytest.MonkeyPatch.context() as patch:
         settle(folder, patch)
+        make_database(folder)  # else both it and the driver make its tables, and one of them fails
         driver = Driver(folder, sweep)
         driver.until(lambda: len(Tracker(database(folder), "fttune").records()) >= 3)
         driver.kill(signal.SIGKILL)
