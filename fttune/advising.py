@@ -19,7 +19,7 @@ from fttune.trying import check_file, priced, sweep_name, sweep_of, write_sweep
 
 
 def recommend(
-    target: str,
+    target: str | Path,
     *,
     backbone: str = BACKBONE,
     images_per_class: int | None = None,
@@ -36,7 +36,7 @@ def recommend(
     `print(answer)` prints it, `answer.document` is the same as JSON-able values. Errors are those of the command line.
     """
     question = Question(
-        target=target,
+        target=str(target),
         backbone=backbone,
         images_per_class=images_per_class,
         image_size=image_size,

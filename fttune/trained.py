@@ -132,6 +132,11 @@ def _with_network(held: Held) -> Held:
     if held.val_loss is not None:
         return held
     trial_id, sweep = held.record.trial_id, next(iter(held.sweeps), "")
+    if held.record.role:
+        raise UsageError(
+            f"no network of {trial_id} ({record_name(held.record)}) is kept: it tried a setting of a search, and such"
+            " a network never is; `fttune runs` lists the repeats of what was chosen, with seeds from 0"
+        )
     raise UsageError(
         f"no network of {trial_id} ({record_name(held.record)}) is kept: its sweep keeps a better one, or none; with"
         f" SWEEP.yaml, the file of sweep '{sweep}': fttune run SWEEP.yaml train.keep=all --again {trial_id}"

@@ -49,8 +49,8 @@ def sweep_tree(question: Question, placed: Placed, specs: Sequence[str]) -> dict
 
 
 def sweep_name(placed: Placed) -> str:
-    """The name of the sweep, and of its file where none is given."""
-    return f"recommend-{re.sub('[^A-Za-z0-9._-]+', '-', _name(placed))[:80]}"
+    """The name of the sweep, and of its file where none is given; folders of one name have their own each."""
+    return f"recommend-{re.sub('[^A-Za-z0-9._-]+', '-', _name(placed))[:80]}-{placed.distance.data_digest[:6]}"
 
 
 def sweep_of(tree: dict[str, Any], question: Question) -> Sweep:
@@ -98,7 +98,8 @@ def priced(answer: Answer, question: Question, placed: Placed, *, file: Path | N
         file=str(file) if file else None,
         command=_command(words, file),
         trials=len(chosen),
-        to_run=len(plan.to_run) + len(plan.failed),
+        to_run=len(plan.to_run),
+        failed=len(plan.failed),
         seconds=estimate(every, plan.to_run, plan, records, model).seconds if plan.to_run else 0.0,
     )
     return replace(answer, options=options, trying=trying)

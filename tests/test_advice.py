@@ -12,6 +12,7 @@ from fttune.analysis.evidence import Body, findings
 from fttune.analysis.published import nearest, published_runs, published_verdict, tables
 from fttune.analysis.recommend import DISTANCE_EDGES, IMAGE_EDGES, Verdict, band
 from fttune.record import DistanceRecord, RunRecord
+from fttune.trial import digest
 
 IMAGES = Images(
     dataset="mine",
@@ -204,6 +205,55 @@ def test_runs_on_these_images_near_chance_decide_nothing_and_are_told() -> None:
     assert "runs on these very images came out near chance, so they decide nothing" in answer.remarks
 
 
+MINE = make_pairs_of_runs("mine", 10, 0.8)
+STRAY = {
+    "a trial of a search": [make_run("tune", 0.9, dataset="mine", images_per_class=10, seed=-1)],
+    "a fold of a search": [make_run("freeze", 0.9, dataset="mine", images_per_class=10, seed=-1, fold=(0, 2))],
+    "another setting of one side": [
+        make_run("tune", 0.5, dataset="mine", images_per_class=10, lr=0.3, seed=seed) for seed in range(3)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_a_stray_trial_on_these_images_never_lets_the_table_speak_over_them(name: str) -> None:
+    """They stay the answer, or it is said that they make no fair pair and nothing is advised."""
+    answer = ask(similar(1.2), body([*MINE, *STRAY[name]], {"mine": 0.1}))
+    if name != "another setting of one side":
+        assert (answer.verdict, answer.measured, answer.doubts) == (Verdict.FREEZE, True, ())
+        return
+    assert (answer.verdict, answer.spec, answer.measured) == (Verdict.BOTH, None, False)
+    assert answer.doubts == (
+        "runs on these very images that make no fair pair are left out: mine/10 T(1-7)R(8) s0: unequal budgets, 2 and 1"
+        " settings tried, and 2 more",
+    )
+
+
+def test_runs_beside_measured_ones_that_make_no_fair_pair_are_told_and_one_side_alone_is_no_contest() -> None:
+    lone = make_run("tune", 0.9, dataset="mine", images_per_class=10, seed=9)
+    answer = ask(similar(1.2), body([*MINE, lone], {"mine": 0.1}))
+    assert (answer.verdict, answer.measured) == (Verdict.FREEZE, True)
+    assert any("no fair pair are left out: mine/10 T(1-7)R(8) s9: no finished run" in said for said in answer.remarks)
+    assert ask(similar(1.2), body([lone], {"mine": 0.1})).verdict is Verdict.TUNE
+
+
+def test_runs_of_the_same_images_under_other_settings_are_a_cell_of_their_own() -> None:
+    """Of many steps freezing comes out better, of few tuning; three seeds each are no six."""
+    few, many = (
+        [replace(run, steps=steps, trial_id=f"{run.trial_id}{steps}") for run in make_pairs_of_runs("mine", 10, ratio)]
+        for ratio, steps in ((1.2, 200), (0.8, 2000))
+    )
+    answer = ask(similar(1.2), body([*few[2:], *many], {"mine": 0.1}))
+    assert answer.own
+    assert (answer.verdict, len(answer.own.tuned)) == (Verdict.FREEZE, 3)
+    assert answer.own.effect.ratio == pytest.approx(0.8, rel=0.02)
+    assert answer.options[1].effect == answer.own.effect
+    (told,) = [said for said in answer.remarks if "under other settings are not counted in: 1." in said]
+    assert told.count("[") == 2
+    near = advise(IMAGES, make_distance("other", 0.1), [body([*few, *many], {"mine": 0.1})], depth=8).near
+    assert sorted(len(cell.tuned) for cell in near) == [3, 3]
+
+
 def test_runs_of_two_stores_are_paired_within_each_and_counted_once() -> None:
     """A second setting in one store would make its budgets unequal to the other's."""
     searched = [
@@ -308,3 +358,89 @@ def test_the_place_of_a_measurement_is_told_with_its_n_and_size() -> None:
     record: DistanceRecord = make_distance("mine", 0.1)
     said = " ".join(str(advise(IMAGES, record, [], depth=8)).split())
     assert "0.100 [0.099, 0.101] from imagenet: band L (0-0.2). Cosine, net at 32 px, n = 100 images and 1,000" in said
+
+
+def of_depths(name: str, **choices: tuple[float, float]) -> list[RunRecord]:
+    """Three seeds of choices named like `freeze_3`, each with its accuracies on val and on test."""
+    return [
+        make_run(mode, test + seed / 1000, val=val, random_top=int(top), dataset=name, images_per_class=10, seed=seed)
+        for choice, (val, test) in choices.items()
+        for mode, top in [choice.split("_")]
+        for seed in (0, 1, 2)
+    ]
+
+
+def test_on_these_images_val_chooses_and_test_only_confirms() -> None:
+    """The test set would choose three new layers each time, val does so in the second case alone."""
+    plain = {"freeze_1": (0.8, 0.5), "tune_1": (0.7, 0.4)}
+    against = ask(body(of_depths("mine", **plain, freeze_3=(0.6, 0.7)), {"mine": 0.1}))
+    assert (against.measured, against.spec, against.gain) == (True, "F(1-7)R(8)", None)
+    agreed = ask(body(of_depths("mine", **plain, freeze_3=(0.85, 0.7), tune_3=(0.82, 0.9)), {"mine": 0.1}))
+    assert agreed.spec == "F(1-5)R(6-8)"
+    assert agreed.gain
+    assert agreed.gain.difference == pytest.approx(0.2)
+    assert "Val chose it, test confirms it." in " ".join(str(agreed).split())
+
+
+def test_the_more_choices_are_held_against_the_word_the_wider_their_intervals() -> None:
+    """Alone the choice is just better by 95 %; as one of two it is not."""
+    gains = {"a": 0.04, "b": 0.06, "c": 0.08}
+
+    def answer(*, second: bool) -> Answer:
+        other = {"tune_3": (0.5, 0.3)} if second else {}
+        runs = [
+            run
+            for name, gain in gains.items()
+            for run in of_depths(name, freeze_1=(0.6, 0.6), tune_1=(0.5, 0.5), freeze_3=(0.6, 0.6 + gain), **other)
+        ]
+        return ask(body(runs, {"a": 0.09, "b": 0.1, "c": 0.11}))
+
+    assert answer(second=False).spec == "F(1-5)R(6-8)"
+    assert "The interval allows for all choices that were tried." in " ".join(str(answer(second=False)).split())
+    assert (answer(second=True).spec, answer(second=True).gain) == ("F(1-7)R(8)", None)
+
+
+def test_other_images_of_the_same_name_are_another_set_and_the_same_under_two_names_one() -> None:
+    def named(name: str, images: str) -> Body:
+        pairs = make_pairs_of_runs(images, 10, 1.2)
+        runs = [replace(run, dataset=name, trial_id=digest([run.trial_id, name])) for run in pairs]
+        return Body.of(images, runs, [replace(make_distance(images, 0.1), dataset=name)])
+
+    unlike = ask(named("photos", "x"), named("photos", "y"))
+    assert unlike.places[0].effect.datasets == tuple(sorted(f"photos ({digest(name)[:6]})" for name in "xy"))
+    assert [len(cell.tuned) for cell in unlike.near] == [3, 3]
+    alike = ask(named("photos", "x"), named("photos", "x"), named("pictures", "x"))
+    assert (alike.places[0].effect.datasets, alike.places[0].effect.pairs) == (("photos",), 6)
+    assert "rests on one set alone (photos)" in " ".join(alike.doubts)
+
+
+def at_size(built: Body, size: int) -> Body:
+    """The same results and distances at another size of the input."""
+    places = {place: (*place[:2], size, place[3]) for place in {result.place for result in built.results}}
+    return replace(
+        built,
+        results=tuple(
+            replace(r, place=places[r.place], trial_id=digest([r.trial_id, size]), shared=digest([r.shared, size]))
+            for r in built.results
+        ),
+        distances={places[place]: value for place, value in built.distances.items()},
+    )
+
+
+def test_runs_at_another_input_size_are_shown_and_not_followed() -> None:
+    other = at_size(similar(1.2), 64)
+    answer = ask(other)
+    assert (answer.verdict, answer.spec) == (Verdict.BOTH, None)
+    assert "no run had inputs of 32 px (crop); those shown, and their distances, are at 64 px (crop)" in answer.doubts
+    assert answer.places[0].effect.pairs == 9
+    both = ask(other, similar(0.8))
+    assert (both.verdict, both.doubts, both.places[0].effect.pairs) == (Verdict.FREEZE, (), 9)
+    assert {cell.image_size for cell in both.near} == {32}
+
+
+def test_runs_on_these_images_at_another_input_size_are_told() -> None:
+    mine = body(make_pairs_of_runs("mine", 10, 0.8), {"mine": 0.1})
+    answer = ask(at_size(mine, 64))
+    assert (answer.verdict, answer.measured) == (Verdict.FREEZE, True)
+    assert "the runs on these very images had inputs of 64 px (crop), not of 32 px (crop)" in answer.remarks
+    assert not any("very images had inputs" in remark for remark in ask(mine).remarks)

@@ -25,11 +25,12 @@ from fttune.recipe import load_recipe
 from fttune.record import DistanceRecord
 from fttune.runtime import Runtime
 from fttune.session import plan_sweep
-from fttune.sweep.driver import Choice, machine
+from fttune.sweep.driver import Choice, machine, open_tracker
 from fttune.sweep.ground import survey
-from fttune.trying import check_file, sweep_of, sweep_tree
+from fttune.trying import check_file, sweep_name, sweep_of, sweep_tree
 from images import make_folder
 from small_sweeps import fttune as command
+from stores import record_of
 
 NETWORK = "tiny@mine"
 
@@ -52,7 +53,7 @@ def ask(target: Path | str, network: str, **changes: Any) -> Answer:
 
 
 def test_an_answer_counts_measures_prices_and_writes_a_sweep_that_runs(target: Path, network: str) -> None:
-    answer = ask(target, network)
+    answer = fttune.recommend(target, backbone=network)
     images, distance = answer.images, answer.distance
     assert (images.classes, images.images, images.smallest, images.median, images.largest) == (3, 27, 9, 9, 9)
     assert (images.val, images.test, images.fits, images.per_class) == (1, 3, 5, 5)
@@ -104,9 +105,40 @@ def test_a_file_of_images_is_named_in_its_sweep_so_that_it_is_found_again(
     placed = place_target(question, Runtime(store=tmp_path / "s", cache=tmp_path / "c"))
     sweep = sweep_of(sweep_tree(question, placed, ["T(1-3)R(4)"]), question)
     (entry,) = sweep.grid.datasets.values()
-    assert (sweep.name, entry.parquet) == ("recommend-birds", tmp_path / "birds.parquet")
+    name = f"recommend-birds-{placed.distance.data_digest[:6]}"
+    assert (sweep.name, entry.parquet) == (name, tmp_path / "birds.parquet")
     ground = survey(sweep, replace(machine(sweep), store=tmp_path / "s"))
     assert {trial.data_digest for trial in ground.trials} == {placed.distance.data_digest}
+
+
+def test_what_failed_is_not_promised_to_run_and_is_told_with_what_runs_it(target: Path, network: str) -> None:
+    question = Question(target=str(target), backbone=network)
+    answer = ask(target, network)
+    assert answer.trying
+    sweep = sweep_of(dict(answer.trying.sweep), question)
+    first, second, *_ = survey(sweep, machine(sweep)).trials
+    tracker = open_tracker(sweep)
+    parent = tracker.open_sweep(sweep.name)
+    for trial, status in ((first, "failed"), (second, "done")):
+        run = tracker.open_trial(parent, trial.id, name="x", at=1)
+        tracker.start_trial(run, parent, params={}, tags={})
+        tracker.finish_trial(run, parent, record_of(trial, status, test_accuracy=0.5, classes=3), "", 2)
+    again = ask(target, network)
+    assert again.trying
+    assert (again.trying.trials, again.trying.to_run, again.trying.failed) == (9, 7, 1)
+    assert ", 1 of them done before;" in " ".join(str(again).split())
+    last = f"  and the one that failed again: {again.trying.command} --retry-failed"
+    assert str(again).splitlines()[-1] == last
+
+
+def test_two_folders_of_one_name_have_a_sweep_each(tmp_path: Path, network: str) -> None:
+    names = []
+    for seed, parent in enumerate("ab"):
+        (tmp_path / parent).mkdir()
+        question = Question(target=str(make_folder(tmp_path / parent / "photos", seed=seed)), backbone=network)
+        names.append(sweep_name(place_target(question, Runtime(store=tmp_path / "s", cache=tmp_path / "c"))))
+    assert len(set(names)) == 2
+    assert all(name.startswith("recommend-photos-") for name in names)
 
 
 def test_a_verified_answer_is_of_runs_on_these_images(target: Path, network: str) -> None:
@@ -115,7 +147,7 @@ def test_a_verified_answer_is_of_runs_on_these_images(target: Path, network: str
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["exit_code"], told["trying"]["to_run"], told["doubts"]) == (0, 0, [])
-    assert told["trying"]["file"] == "recommend-my-birds.yaml"
+    assert told["trying"]["file"] == f"recommend-my-birds-{told['distance']['data_digest'][:6]}.yaml"
     own = told["own"]
     assert (own["source"], own["images_per_class"]) == ("your runs (fttune)", 2)
     assert own["effect"]["pairs"] + own["effect"]["flagged"] == 3

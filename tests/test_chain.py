@@ -9,7 +9,6 @@ import torchvision
 from torch import nn
 
 from fttune.backbones import catalog
-from fttune.backbones.backbone import Backbone
 from fttune.backbones.catalog import chain, find
 from fttune.backbones.staged import check_staged, initialise
 from fttune.errors import UsageError, WeightsError
@@ -120,16 +119,3 @@ def test_features_that_are_not_rectified_have_their_backbone_say_so() -> None:
     assert lowest["efficientnet_lite1"] >= 0
     assert lowest["convnext_tiny"] < 0
     assert "not rectified" in find("convnext_tiny").about
-
-
-def test_the_row_of_the_docs_is_a_backbone() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "extend.md").read_text()
-    names: dict[str, Backbone] = {}
-    exec(text.split("```python\n")[1].split("```")[0], names)
-    row = names["ROW"]
-    net = row.build().eval()
-    check_staged(net, depth=row.depth, image_size=row.min_image_size)
-    original = torchvision.models.get_model(row.name, weights=None).eval()
-    net.load_state_dict({row.rename(key): value for key, value in original.state_dict().items()})
-    with torch.no_grad():
-        assert torch.equal(net(images(64)), original(images(64)))

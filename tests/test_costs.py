@@ -38,6 +38,17 @@ def test_each_spec_on_each_device_is_told_apart() -> None:
     assert [row["images/s"] for row in rows] == [12346] * 3
 
 
+def test_what_a_search_tried_costs_hours_and_moves_no_median() -> None:
+    tried = [took("tune", 36.0, device=GPU, seed=-1), replace(took("tune", 3.6, device=GPU, seed=-2), pruned_step=5)]
+    sheet = costs_sheet([*RUNS, *tried, took("freeze", 5.0, seed=-1, random_top=3)], ())
+    tuned, lone = sheet.rows[2], sheet.rows[3]
+    assert (tuned["trials"], tuned["hours"]) == (5, pytest.approx(6.011))
+    assert (tuned["seconds"], tuned["least"], tuned["most"]) == (7200.0, 3600.0, 10800.0)
+    assert (lone["trials"], lone["seconds"], lone["least"], lone["images/s"]) == (1, None, None, None)
+    assert len([note for note in sheet.notes if note.startswith("What a search tried")]) == 1
+    assert not [note for note in costs_sheet(RUNS, ()).notes if "search" in note]
+
+
 def test_gpu_hours_are_of_gpus_alone() -> None:
     sheet = costs_sheet(RUNS, ())
     assert [row["GPU-hours"] for row in sheet.rows] == [0.5, None, 6.0]

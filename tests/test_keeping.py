@@ -23,6 +23,7 @@ from fttune.sweep.meter import Meter
 from fttune.sweep.tally import Tally
 from fttune.tracking.models import Held, Models
 from fttune.tracking.runs import Tracker
+from fttune.trained import export_network
 from fttune.trial import Trial
 from stores import free_port, make_database, record_of, serving
 from values import make_trial
@@ -262,5 +263,44 @@ def test_what_keeping_takes_is_told_before(tmp_path: Path) -> None:
     assert asked("none") == (0, 0)
 
 
+@pytest.mark.parametrize("keep", ["best", "all"])
+def test_what_tried_a_setting_leaves_no_network_however_good(
+    play: Play, keep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", play.tracker.uri)
+    tried, fold, repeat = trial_of(-1), trial_of(-2, fold=(0, 2)), trial_of(0)
+    play.run(sweep_of(keep), [tried, fold, repeat], {tried: 0.9, fold: 0.9, repeat: 0.5})
+    assert play.kept() == {"digits": "0"}
+    assert play.files() == [1, 1]
+    assert not play.folder.exists()
+    assert not [line for line in play.told if line.startswith("no network")]
+    with pytest.raises(UsageError, match=f"no network of {tried.id} .*: it tried a setting of a search") as error:
+        export_network(tried.id, "safetensors", experiment="fttune", out=None, force=False, as_json=False)
+    assert "--again" not in str(error.value)
+    plan = pending([tried, fold, repeat], play.tracker.records())
+    with pytest.raises(UsageError, match=f"--again: {tried.id} tried a setting"):
+        choose(plan, Choice(again=tried.id))
+
+
+@pytest.mark.parametrize(("keep", "settings", "networks"), [("best", 3, 1), ("all", 3, 12), ("all", 1, 6)])
+def test_of_a_search_the_repeats_alone_are_counted_as_kept(keep: str, settings: int, networks: int) -> None:
+    grid = {"datasets": {"digits": [5]}, "backbones": ["tiny"], "random_top": [1], "seeds": [0, 1, 2]}
+    search = {"sampler": "shared", "settings": settings, "space": {"lr": [0.001, 0.1]}}
+    sweep = Sweep.model_validate({"name": "small", "grid": grid, "train": {"keep": keep}, "search": search})
+    first = [make_trial(spec, seed=-1) for spec in ("T(1-3)R(4)", "F(1-3)R(4)") for _ in range(settings)]
+    assert expected(sweep, first)[0] == networks
+
+
 def test_what_is_kept_is_no_part_of_a_trial() -> None:
     assert sweep_of("all").train.hparams() == sweep_of("none").train.hparams()
+
+
+def test_networks_of_other_images_do_not_compete_and_leave_with_a_line(play: Play) -> None:
+    before, after = trial_of(1), trial_of(2, data_digest="e")
+    play.run(sweep_of(), [before], {before: 0.9})
+    play.run(sweep_of(), [after])
+    assert play.kept() == {"digits": "1"}  # nothing has been trained on the new images
+    play.run(sweep_of(), [after], {after: 0.6})
+    assert play.kept() == {"digits": "2"}
+    assert play.files() == [1, 1]
+    assert "the network of digits/5 F(1-3)R(4) s1, tiny, leaves: its dataset has other images now" in play.told

@@ -1,6 +1,7 @@
 """MLflow's own pages show sweeps well: saved views with columns in order, descriptions with links that open."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from fttune.tracking.views import VIEWS, view_of
 from stores import free_port, make_database, make_distance, record_of, serving
 from values import make_trial
 
+CHROMIUM = shutil.which("chromium")
 SPECS = ("T(1-3)R(4)", "F(1-3)R(4)", "R(1-4)")
 
 
@@ -121,11 +123,12 @@ def pages(logged: Tracker, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """MLflow's own server on the logged runs, and a browser."""
     port = free_port()
     with serving(logged.uri, port, tmp_path_factory.mktemp("server")), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield Tracker(f"http://127.0.0.1:{port}", "fttune"), browser.new_page(viewport={"width": 2400, "height": 900})
         browser.close()
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_a_browser_shows_a_saved_view_and_follows_the_links(pages: tuple[Tracker, Page]) -> None:
     tracker, shown = pages
     shown.goto(tracker.page("small"))

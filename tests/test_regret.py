@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from constructed import make_run
 from fttune.analysis.ratios import Pair
 from fttune.analysis.recommend import Verdict
 from fttune.analysis.regret import (
@@ -20,11 +22,13 @@ from fttune.analysis.regret import (
     Loss,
     Regret,
     Split,
+    families_of,
     regret,
 )
 from fttune.analysis.regret_sheet import headline, regret_sheet
+from fttune.analysis.tables import PAPER
 
-EDGES = {"image_edges": (21.0, 100.0), "distance_edges": (0.2, 0.4)}
+EDGES: dict[str, Any] = {"image_edges": (21.0, 100.0), "distance_edges": (0.2, 0.4)}
 
 
 def make_pair(
@@ -74,6 +78,27 @@ def test_what_a_dataset_shows_has_no_say_in_the_advice_for_it() -> None:
     here, there = ([learned(split) for split in judge(some).splits] for some in (pairs, turned))
     assert here[:2] == there[:2]
     assert here[2:] != there[2:]
+
+
+def test_another_cut_of_the_same_images_has_no_say_either_and_both_are_one_dataset() -> None:
+    pairs = [make_pair(name, 0.6, 0.5 + 0.01 * n) for n, name in enumerate(("other", "cub200"))]
+    again = [make_pair("cub200_paper", 0.2, 0.5, seed=seed) for seed in range(3)]
+    families = {"cub200": "CUB-200", "cub200_paper": "CUB-200"}
+    same = {name: 0.5 for pair in [*pairs, *again] for name in (pair.numerator_id, pair.denominator_id)}
+    alone, both = (regret(some, same, **EDGES, confidence=0.95, families=families) for some in (pairs, pairs + again))
+    told = {split.dataset: learned(split) for split in both.splits}
+    assert told["cub200"] == {split.dataset: learned(split) for split in alone.splits}["cub200"]
+    assert (both.datasets, len(both.splits)) == (2, 3)
+    assert losses(both)[TUNE].points == pytest.approx(30 / 2 / 2)
+    assert regret([pairs[1], *again], same, **EDGES, confidence=0.95, families=families).losses == ()
+
+
+def test_datasets_are_of_the_same_images_by_their_digest_or_by_name() -> None:
+    runs = [make_run("tune", 0.5, dataset=name) for name in ("a", "b", "c", "cub200", "cub200_paper")]
+    runs += [replace(runs[0], dataset="d"), replace(runs[1], dataset="d")]
+    found = families_of(runs, PAPER)
+    assert found["a"] == found["b"] == found["d"] != found["c"]
+    assert found["cub200"] == found["cub200_paper"] == "CUB-200"
 
 
 def learned(split: Split) -> tuple[str, Verdict, Verdict]:

@@ -122,6 +122,14 @@ def test_equal_searches_may_choose_what_they_like_and_the_pair_says_what_each_wa
     assert {str(pair.numerator_given) for pair in pairs} == {"2 trials, 40 steps, 2 s"}
 
 
+def test_repeats_on_unequal_numbers_of_val_images_are_no_pair() -> None:
+    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.8, 0.2)), *tried("freeze", (0.1, 0.9, 0.2), (0.2, 0.6, 0.2))]
+    tuned, frozen = repeated("tune", 0.1, 0.6), repeated("freeze", 0.1, 0.4)
+    assert len(tune_to_freeze(select([*runs, *tuned, *frozen]), {}).pairs) == 2
+    more = [replace(run, val_images=50) for run in frozen]
+    assert tune_to_freeze(select([*runs, *tuned, *more]), {}).pairs == ()
+
+
 @given(st.permutations([0.0, 0.2, 0.5, 1.0]))
 def test_hindsight_shows_what_val_missed_and_changes_nothing(tests: list[float]) -> None:
     runs = tried("tune", *((0.1 * (place + 1), 0.9 - 0.1 * place, test) for place, test in enumerate(tests)))
@@ -141,3 +149,19 @@ def test_what_was_searched_on_val_and_on_folds_is_not_averaged(folds: int, chose
     found = select([*on_folds, *on_val, *repeats])
     assert {result.setting[0] for result in found} == {chosen}
     assert found[0].given.trials == (2 if folds == 1 else 6)
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        [make_run("tune", 0.9, lr=0.3, seed=-1)],
+        [make_run("tune", 0.9, seed=-1)],
+        [make_run("freeze", 0.9, lr=0.3, seed=-1, fold=(0, 2))],
+        [make_run("freeze", 0.9, seed=-1, fold=(0, 2))],
+    ],
+    ids=["another setting", "the same setting", "a fold of another", "a fold of the same"],
+)
+def test_a_stray_trial_of_a_search_takes_nothing_away_from_runs_without_one(stray: list[RunRecord]) -> None:
+    runs = [make_run(mode, 0.5, seed=seed) for mode in ("tune", "freeze") for seed in (0, 1)]
+    assert select([*runs, *stray]) == select(runs)
+    assert len(tune_to_freeze(select([*runs, *stray]), {}).pairs) == 2

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 from fttune.analysis.answer import Answer, Images, Near, Place
 from fttune.analysis.cells import CONFIDENCE, cells, effect
-from fttune.analysis.evidence import Body, Finding, findings
+from fttune.analysis.evidence import Body, Finding, alone, findings, inputs
 from fttune.analysis.options import View, best_of, options_of
+from fttune.analysis.phrases import told
 from fttune.analysis.published import published_runs, published_verdict
 from fttune.analysis.recommend import BANDS, DISTANCE_EDGES, IMAGE_EDGES, Verdict, band, recommend, verdict
 from fttune.analysis.support import asked_of, doubts, remarks
@@ -25,13 +26,15 @@ def advise(images: Images, distance: DistanceRecord, bodies: Sequence[Body], *, 
     known = findings(bodies)
     pool = _pool(known, distance)
     mine = cells([f for f in known if _is_own(f, distance) and f.pair.images_per_class == images.per_class])
-    own = _own(mine, distance.image_size)
+    own = _own(mine, distance)
     places = _places(images, distance, pool)
-    unsure = tuple(doubts(images, distance, pool, places))
+    lone = _alone(bodies, images, distance)
+    unsure = (*lone, *doubts(images, distance, pool, places))
     decisive = own if own and own.effect.low is not None else None
     word, why = _decide(decisive, places, unsure)
-    counts = _in_cell(decisive, distance) if decisive else _elsewhere(distance, pool, places[0])
-    view, wide = View(bodies=bodies, counts=counts), View(bodies=bodies, counts=_elsewhere(distance, pool))
+    counts = _in_cell(decisive, known) if decisive else _elsewhere(distance, pool, places[0])
+    view = View(bodies=bodies, counts=counts, own=decisive is not None)
+    wide = View(bodies=bodies, counts=_elsewhere(distance, pool), own=False)
     options = options_of(view, wide, depth, word)
     spec, gain = best_of(view, options, word)
     sure = decisive or (not unsure and (word is not Verdict.BOTH or gain))
@@ -43,7 +46,7 @@ def advise(images: Images, distance: DistanceRecord, bodies: Sequence[Body], *, 
         gain=gain if sure else None,
         why=why,
         doubts=() if decisive else unsure,
-        remarks=(*_of_own(mine, own), *remarks(images, distance, pool, places)),
+        remarks=(*_of_own(mine, own, distance), *(lone if decisive else ()), *remarks(images, distance, pool, places)),
         own=own,
         measured=decisive is not None,
         places=places,
@@ -58,9 +61,11 @@ def _is_own(finding: Finding, distance: DistanceRecord) -> bool:
 
 
 def _pool(known: Sequence[Finding], distance: DistanceRecord) -> list[Finding]:
-    """Placed pairs on other images: of the same network, or of any where it has none."""
+    """Placed pairs on other images: of the same network and inputs, or else of any inputs, or else of any network."""
     others = [f for f in known if f.pair.distance is not None and f.data_digest != distance.data_digest]
-    return [f for f in others if f.weights_digest == distance.weights_digest] or others
+    alike = [f for f in others if f.weights_digest == distance.weights_digest] or others
+    here = inputs(distance.image_size, distance.resize)
+    return [f for f in alike if f.inputs == here] or alike
 
 
 def _places(images: Images, distance: DistanceRecord, pool: Sequence[Finding]) -> tuple[Place, ...]:
@@ -96,17 +101,38 @@ def _bands(finding: Finding) -> tuple[str, str]:
     return band(finding.pair.distance, DISTANCE_EDGES), band(finding.pair.images_per_class, IMAGE_EDGES)
 
 
-def _own(mine: Sequence[Near], image_size: int) -> Near | None:
-    """What was measured on these images: at this input size, else at another; None where no pair counts."""
+def _own(mine: Sequence[Near], distance: DistanceRecord) -> Near | None:
+    """What was measured on these images: with these inputs, else with others; None where no pair counts."""
     here = [cell for cell in mine if cell.effect.pairs]
-    return min(here, key=lambda cell: (cell.image_size != image_size, -cell.effect.pairs), default=None)
+    return min(here, key=lambda cell: (not _is_like(cell, distance), -cell.effect.pairs), default=None)
 
 
-def _of_own(mine: Sequence[Near], own: Near | None) -> list[str]:
-    """Why runs on these images are not the answer, where there are some."""
-    if mine and own is None:
-        return ["runs on these very images came out near chance, so they decide nothing"]
-    return ["one seed on these very images decides nothing"] if own and own.effect.low is None else []
+def _is_like(cell: Near, distance: DistanceRecord) -> bool:
+    return (cell.image_size, cell.resize) == (distance.image_size, distance.resize)
+
+
+def _of_own(mine: Sequence[Near], own: Near | None, distance: DistanceRecord) -> list[str]:
+    """Why runs on these images are not the answer, or not quite, where there are some."""
+    if own is None:
+        return ["runs on these very images came out near chance, so they decide nothing"] if mine else []
+    had, asked = inputs(own.image_size, own.resize), inputs(distance.image_size, distance.resize)
+    other = [] if _is_like(own, distance) else [f"the runs on these very images had inputs of {had}, not of {asked}"]
+    one = ["one seed on these very images decides nothing"] if own.effect.low is None else []
+    return [*other, *one] + [
+        f"runs on these very images under other settings are not counted in: {told(cell.effect)}"
+        for cell in mine
+        if cell is not own and cell.effect.pairs
+    ]
+
+
+def _alone(bodies: Sequence[Body], images: Images, distance: DistanceRecord) -> tuple[str, ...]:
+    """What was measured on these images and is in no pair, in one line; nothing where all is."""
+    own = (distance.data_digest, distance.weights_digest)
+    lines = alone(bodies, lambda r: r.place[:2] == own and r.images_per_class == images.per_class)
+    if not lines:
+        return ()
+    more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
+    return (f"runs on these very images that make no fair pair are left out: {lines[0]}{more}",)
 
 
 def _nearest(pool: Sequence[Finding], images: Images, distance: DistanceRecord) -> tuple[Near, ...]:
@@ -120,21 +146,22 @@ def _nearest(pool: Sequence[Finding], images: Images, distance: DistanceRecord) 
     return tuple(sorted(cells(pool), key=away)[:_NEAREST])
 
 
-def _in_cell(own: Near, distance: DistanceRecord) -> Callable[[Finding], bool]:
-    cell = (own.images_per_class, own.image_size)
-    return lambda f: _is_own(f, distance) and (f.pair.images_per_class, f.image_size) == cell
+def _in_cell(own: Near, known: Sequence[Finding]) -> Callable[[Finding], bool]:
+    """Whether a pair is of the cell's images, trained under the same settings."""
+    (shared,) = {f.shared for f in known if f.pair.numerator_id in own.tuned}
+    return lambda f: (f.pair.images_per_class, f.shared) == (own.images_per_class, shared)
 
 
 def _elsewhere(
     distance: DistanceRecord, pool: Sequence[Finding], place: Place | None = None
 ) -> Callable[[Finding], bool]:
-    """Whether a pair is on other images, of a network of the pool, and in a box (None: wherever)."""
-    networks = {f.weights_digest for f in pool}
+    """Whether a pair is on other images, of network and inputs as in the pool, and in a box (None: wherever)."""
+    kinds = {(f.weights_digest, f.inputs) for f in pool}
 
     def counts(f: Finding) -> bool:
         others = f.pair.distance is not None and f.data_digest != distance.data_digest
         placed = place is None or (others and _bands(f) == (place.distance, place.images))
-        return others and placed and f.weights_digest in networks
+        return others and placed and (f.weights_digest, f.inputs) in kinds
 
     return counts
 

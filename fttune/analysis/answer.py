@@ -84,6 +84,7 @@ class Near:
     images_per_class: int
     backbone: str
     image_size: int  # pixels
+    resize: str
     distance: float | None
     effect: Effect
     tuned: tuple[str, ...]  # trial ids, by seed
@@ -113,6 +114,7 @@ class Trying:
     command: str
     trials: int
     to_run: int  # of them
+    failed: int  # of them; the command leaves them as they are unless it is given --retry-failed
     seconds: float | None  # of what is to run, on this machine
 
 
@@ -124,7 +126,9 @@ class Answer:
     distance: DistanceRecord
     verdict: Verdict  # with one new layer
     spec: str | None  # what to do; None: try
-    gain: Effect | None  # of `spec` over the verdict with one new layer, where it did better than that
+    # Of `spec` over the verdict with one new layer, where it did better than that; its interval allows for the choices
+    # that were held against each other on test.
+    gain: Effect | None
     why: str
     doubts: tuple[str, ...]  # why the runs at hand do not carry a word for these images; empty: they do
     remarks: tuple[str, ...]  # what else should be known

@@ -10,12 +10,12 @@ from fttune.analysis.evidence import Finding
 CONFIDENCE = 0.95
 
 
-def effect(found: Sequence[Finding]) -> Effect:
+def effect(found: Sequence[Finding], confidence: float = CONFIDENCE) -> Effect:
     """Mean ratio and mean difference over the pairs that are not flagged, resampled over datasets, then seeds."""
     counted = [f for f in found if not f.pair.flagged]
     where = ([f.pair.dataset for f in counted], [f.pair.seed for f in counted])
-    ratio = mean_ratio([f.pair.log_ratio for f in counted], *where, confidence=CONFIDENCE) if counted else None
-    spread = interval([f.difference for f in counted], *where, confidence=CONFIDENCE) if counted else (None, None)
+    ratio = mean_ratio([f.pair.log_ratio for f in counted], *where, confidence=confidence) if counted else None
+    spread = interval([f.difference for f in counted], *where, confidence=confidence) if counted else (None, None)
     return Effect(
         pairs=len(counted),
         flagged=len(found) - len(counted),
@@ -31,10 +31,10 @@ def effect(found: Sequence[Finding]) -> Effect:
 
 
 def cells(found: Sequence[Finding]) -> list[Near]:
-    """Pairs put together by cell: the seeds of one dataset, number of images, network and input size of one source."""
-    groups: dict[tuple[str, str, int, str, int], list[Finding]] = {}
+    """Pairs put together by cell: the seeds of one dataset, number of images, network and settings of one source."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
     for f in found:
-        key = (f.source, f.pair.dataset, f.pair.images_per_class, f.pair.backbone, f.image_size)
+        key = (f.source, f.pair.dataset, f.pair.images_per_class, f.pair.backbone, f.inputs, f.shared)
         groups.setdefault(key, []).append(f)
     return [_cell(here) for here in groups.values()]
 
@@ -48,6 +48,7 @@ def _cell(here: Sequence[Finding]) -> Near:
         images_per_class=first.pair.images_per_class,
         backbone=first.pair.backbone,
         image_size=first.image_size,
+        resize=first.resize,
         distance=first.pair.distance,
         effect=effect(ordered),
         tuned=tuple(f.pair.numerator_id for f in ordered),

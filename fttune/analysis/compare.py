@@ -127,7 +127,7 @@ def compare(
     budgets = {run.budget for run in runs if run.setting == "chosen" and not is_convex(run.record.way)}
     solved = sorted({run.record.mode for run in runs if is_convex(run.record.way)}) if by == "mode" else []
     notes = {
-        f"cells whose search has not come to repeated runs at its choice, left out: {unfinished}": unfinished,
+        f"cells whose search has not come to repeated runs at its choice, so it is left out: {unfinished}": unfinished,
         "searches of unequal budgets, whose runs are not paired unless --unequal says so": len(budgets) > 1
         and not unequal,
         f"no steps, but solved to the end, its regularisation chosen on val: {', '.join(solved)}": len(solved),

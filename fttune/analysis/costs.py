@@ -22,6 +22,8 @@ _COLUMNS = (
     "GPU-hours",
 )
 
+_SEARCHES = "What a search tried, some of it ended early, counts in trials and hours alone."
+
 
 def costs_sheet(records: Sequence[RunRecord], pairs: Sequence[Pair]) -> Sheet:
     """Seconds are medians of whole trials; `pairs` are tuned over frozen."""
@@ -39,27 +41,29 @@ def costs_sheet(records: Sequence[RunRecord], pairs: Sequence[Pair]) -> Sheet:
             *_gaps(records, pairs),
             "Where views allow, frozen layers are computed once for all trials that share them, so most take less.",
             "Seconds, images/s and peak MB are medians, least and most the range of seconds; hours are summed.",
+            *([_SEARCHES] if any(record.role for here in groups.values() for record in here) else []),
             *(["Trials that shared a GPU are each counted as if they had it alone."] if _on_gpu(rows) else []),
         ),
     )
 
 
 def _row(here: Sequence[RunRecord]) -> Row:
-    one, seconds = here[0], [record.seconds or 0.0 for record in here]
-    hours = sum(seconds) / 3600
+    one, whole = here[0], [record for record in here if not record.role and record.pruned_step is None]
+    seconds = [record.seconds or 0.0 for record in whole]
+    hours = sum(record.seconds or 0.0 for record in here) / 3600
     return {
         "backbone": one.backbone,
         "spec": one.spec,
         "mode": one.mode,
         "device": one.device or None,
         "trials": len(here),
-        "seconds": median(seconds),
-        "least": min(seconds),
-        "most": max(seconds),
-        "images/s": _whole(_median(record.images_per_second for record in here)),
+        "seconds": _median(seconds),
+        "least": min(seconds, default=None),
+        "most": max(seconds, default=None),
+        "images/s": _whole(_median(record.images_per_second for record in whole)),
         "hours": hours,
         "GPU-hours": hours if one.device not in ("", "cpu") else None,
-        "peak MB": _median(record.peak_memory_mb for record in here),
+        "peak MB": _median(record.peak_memory_mb for record in whole),
     }
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from fttune.analysis.answer import Effect, Option
-from fttune.analysis.cells import effect
+from fttune.analysis.cells import CONFIDENCE, effect
 from fttune.analysis.evidence import FREEZE, TUNE, Body, Choice, Finding, findings
 from fttune.analysis.recommend import Verdict
 from fttune.layers import LayerSpec
@@ -18,9 +19,17 @@ class View:
 
     bodies: Sequence[Body]
     counts: Callable[[Finding], bool]
+    own: bool  # of these very images, where val can choose
 
-    def effect(self, above: Choice, below: Choice) -> Effect:
-        return effect([f for f in findings(self.bodies, above, below) if self.counts(f)])
+    def effect(self, above: Choice, below: Choice, confidence: float = CONFIDENCE) -> Effect:
+        return effect(self._found(above, below), confidence)
+
+    def val(self, above: Choice, below: Choice) -> float:
+        """The mean difference of val accuracies."""
+        return fmean(f.val_difference for f in self._found(above, below))
+
+    def _found(self, above: Choice, below: Choice) -> list[Finding]:
+        return [f for f in findings(self.bodies, above, below) if self.counts(f)]
 
 
 def options_of(view: View, wide: View, depth: int, word: Verdict) -> tuple[Option, ...]:
@@ -65,10 +74,17 @@ def best_of(view: View, options: Sequence[Option], word: Verdict) -> tuple[str, 
     """What to do: the word's mode with one new layer, or what did better than that with its whole interval.
 
     With the effect that the better one had over it. Where the two modes are not told apart the cheaper stands for both.
+    On these very images val names the one choice that is held against the word on test. Elsewhere each is, and the
+    intervals are as much wider as that takes for all to hold at once (Bonferroni).
     """
     plain = TUNE if word is Verdict.TUNE else FREEZE
     specs = {(option.mode, option.random_top): option.spec for option in options}
-    gains = {choice: view.effect(choice, plain) for choice in specs if choice != plain}
+    rivals = [choice for choice in specs if choice not in (FREEZE, TUNE) and view.effect(choice, plain).pairs]
+    if view.own and rivals:
+        hopes = {choice: view.val(choice, plain) for choice in rivals}
+        first = max(rivals, key=hopes.__getitem__)
+        rivals = [first] if hopes[first] > 0 else []
+    gains = {choice: view.effect(choice, plain, 1 - (1 - CONFIDENCE) / len(rivals)) for choice in rivals}
     better = {choice: found for choice, found in gains.items() if found.low is not None and found.low > 1}
     if not better:
         return specs[plain], None

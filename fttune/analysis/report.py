@@ -13,10 +13,11 @@ from fttune.analysis.page import render_page
 from fttune.analysis.published import published_verdict
 from fttune.analysis.ratios import DepthPairing, Pair, Pairing, compare_depths, distances_of, tune_to_freeze
 from fttune.analysis.recommend import Box, Table, markdown, recommend
-from fttune.analysis.regret import Regret, regret
+from fttune.analysis.regret import Regret, families_of, regret
 from fttune.analysis.regret_sheet import headline, regret_sheet
 from fttune.analysis.select import Setting, select, setting_of
 from fttune.analysis.sheets import sheets_of
+from fttune.analysis.tables import PAPER
 from fttune.analysis.trend import Trend
 from fttune.analysis.trend_sheet import trend_sheet
 from fttune.files import replacing, writing
@@ -132,6 +133,7 @@ def analyse(
             image_edges=image_edges,
             distance_edges=distance_edges,
             confidence=confidence,
+            families=families_of(records, PAPER),
         ),
         missing=_missing(records, wanted),
         defaults=frozenset(map(setting_of, defaults)),

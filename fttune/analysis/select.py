@@ -4,7 +4,7 @@ A search tries settings on draws of their own (negative seeds); what it chose is
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -92,16 +92,17 @@ class Searched:
 def select(records: Iterable[RunRecord]) -> list[Result]:
     """For each cell the setting with the highest mean val accuracy, and that setting's test accuracy on each seed.
 
-    A cell that was searched is judged by the search's own draws, any other by its seeds. Only settings with as many
-    runs as any are compared; ties go to the lowest values of SEARCHED. Failed trials do not count. In the order of
+    A cell that was searched is judged by the search's own draws, any other by its seeds; so is one whose search came to
+    nothing yet (see `_settled`), lest a stray trial take away what was measured. Only settings with as many runs as any
+    are compared; ties go to the lowest values of SEARCHED. Failed trials do not count. In the order of
     dataset, images per class, spec, mode and seed. Raises StoreError where a finished run lacks an accuracy, because a
     zero in its stead would decide the choice.
     """
     done = [record for record in records if record.status == "done"]
-    searches = searched(done)
+    searches = _settled(searched(done))
     plain: dict[tuple[object, ...], dict[Setting, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for run in done:
-        if cell_of(run) not in searches:
+        if not run.role and cell_of(run) not in searches:
             plain[(*_named(run), _shared(run))][setting_of(run)].append(run)
     found = [result for settings in plain.values() for result in _choose(settings)]
     for search in searches.values():
@@ -111,7 +112,7 @@ def select(records: Iterable[RunRecord]) -> list[Result]:
 
 def select_default(records: Iterable[RunRecord], defaults: Collection[Setting]) -> list[Result]:
     """The results of searched cells at a setting that a sweep's file gives, whatever was chosen."""
-    searches = searched(record for record in records if record.status == "done")
+    searches = _settled(searched(record for record in records if record.status == "done"))
     return _sorted(
         result
         for one in searches.values()
@@ -142,11 +143,27 @@ def searched(done: Iterable[RunRecord]) -> dict[tuple[object, ...], Searched]:
     return cells
 
 
+def _settled(searches: Mapping[tuple[object, ...], Searched]) -> dict[tuple[object, ...], Searched]:
+    """The searches whose choice was repeated; a single setting is a choice only beside another cell's search."""
+    peers = Counter((*cell[:3], *cell[5:]) for cell in searches)  # cells that differ in spec and mode alone
+    return {
+        cell: one
+        for cell, one in searches.items()
+        if one.chosen in one.repeats and (len(one.tried) > 1 or peers[*cell[:3], *cell[5:]] > 1)
+    }
+
+
 def at(search: Searched, setting: Setting) -> list[Result]:
-    """The results of a searched cell at one setting."""
+    """The results of a searched cell at one setting; a pair must have as many images to train and choose on."""
     spent, tried = search.given, len(search.tried)
     return [
-        _result(run, setting, tried, shared=digest(["searched", *_conditions(run)]), spent=spent)
+        _result(
+            run,
+            setting,
+            tried,
+            shared=digest(["searched", *_conditions(run), run.train_images, run.val_images]),
+            spent=spent,
+        )
         for run in search.repeats.get(setting, ())
     ]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from fttune.analysis.answer import Images, Place
-from fttune.analysis.evidence import Finding
+from fttune.analysis.evidence import Finding, inputs
 from fttune.analysis.recommend import Verdict
 from fttune.record import DistanceRecord
 
@@ -21,6 +21,9 @@ def doubts(images: Images, distance: DistanceRecord, pool: Sequence[Finding], pl
     networks = sorted({f.pair.backbone for f in pool})
     if not any(f.weights_digest == distance.weights_digest for f in pool):
         yield f"no run is of {distance.backbone}; those shown are of {', '.join(networks)}, as are their distances"
+    here, others = inputs(distance.image_size, distance.resize), sorted({f.inputs for f in pool})
+    if here not in others:
+        yield f"no run had inputs of {here}; those shown, and their distances, are at {', '.join(others)}"
     yield from _beyond(distance.value, pool)
     counts = sorted({f.pair.images_per_class for f in pool})
     if not counts[0] <= images.per_class <= counts[-1]:
@@ -59,9 +62,6 @@ def remarks(
         )
     if any(len(place.effect.datasets) in (2, 3) for place in places):
         yield "a box that rests on two or three sets is little to go by, whatever its interval"
-    sizes = sorted({f.image_size for f in pool} - {distance.image_size})
-    if sizes:
-        yield f"some runs had inputs of {', '.join(map(str, sizes))} px; distances at another size are not quite yours"
 
 
 def asked_of(places: Sequence[Place]) -> list[Place]:

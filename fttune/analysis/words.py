@@ -78,7 +78,11 @@ def _better(answer: Answer) -> str:
     better = next(option for option in answer.options if option.spec == answer.spec)
     plain = answer.options[1 if answer.verdict is Verdict.TUNE else 0]
     cost = f", in {_time(better)} a training" if better.seconds else ""
-    return f"Better still is {better.spec} ({_does(better)}): {points(answer.gain)} over {plain.spec}{cost}."
+    gain = f"Better still is {better.spec} ({_does(better)}): {points(answer.gain)} over {plain.spec}{cost}"
+    chosen = (
+        "Val chose it, test confirms it" if answer.measured else "The interval allows for all choices that were tried"
+    )
+    return f"{gain}. {chosen}."
 
 
 def _expected(frozen: Option, tuned: Option) -> str:
@@ -214,7 +218,7 @@ def _disagreement(answer: Answer) -> str:
 
 
 def _trying(trying: Trying) -> list[str]:
-    done = trying.trials - trying.to_run
+    done = trying.trials - trying.to_run - trying.failed
     specs = ", ".join(trying.sweep["grid"]["specs"])
     before = f", {done} of them done before" if done else ""
     time = f"; about {duration(trying.seconds)} on this machine" if trying.seconds else ""
@@ -223,4 +227,9 @@ def _trying(trying: Trying) -> list[str]:
         *wrapped(f"{counted(trying.trials, 'training')} of {specs}, three seeds each, as fair pairs{before}{time}"),
         *([f"  {trying.file} is written"] if trying.file else []),
         f"  {trying.command}",
+        *([f"  and {_failed(trying.failed)} again: {trying.command} --retry-failed"] if trying.failed else []),
     ]
+
+
+def _failed(number: int) -> str:
+    return "the one that failed" if number == 1 else f"the {number} that failed"

@@ -80,6 +80,8 @@ def _again(plan: Plan, trial_id: str) -> list[Trial]:
     if len(found) != 1:
         what = "several done trials begin" if found else "no done trial of this sweep begins"
         raise UsageError(f"--again: {what} with '{trial_id}'; `fttune runs` lists them")
+    if found[0].seed < 0:
+        raise UsageError(f"--again: {found[0].id} tried a setting of a search, and such a network is never kept")
     return found
 
 

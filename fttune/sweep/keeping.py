@@ -19,7 +19,8 @@ from fttune.tracking.models import FILE, Held, Models
 from fttune.tracking.served import Served
 from fttune.trial import Trial
 
-Key = tuple[str, str]  # dataset, backbone: what the best is the best of
+Key = tuple[str, str, str]  # dataset, backbone, digest of the images: what the best is the best of
+_STALE = "its dataset has other images now"
 _COPIES = 2  # of each value: one as safetensors, one in the model that MLflow serves
 
 
@@ -34,7 +35,7 @@ class Standing:
 
     @property
     def key(self) -> Key:
-        return self.record.dataset, self.record.backbone
+        return _key(self.record)
 
     @property
     def rank(self) -> tuple[float, float, str]:
@@ -52,7 +53,9 @@ class Keeping:
 
     def __init__(self, sweep: Sweep, folder: Path | None, asked: Iterable[Trial], known: Iterable[RunRecord]) -> None:
         self._sweep, self._folder = sweep, folder
-        self._asked = {trial.id for trial in asked}
+        trials = list(asked)
+        self._asked = {trial.id for trial in trials}
+        self._images = {(trial.cell.dataset, trial.data_digest) for trial in trials}
         self._done = {record.trial_id: record for record in known if record.status == "done"}
         self._left: dict[str, Standing] = {}  # by trial, what lies in the folder
         self._ended: list[RunRecord] = []  # in this run
@@ -115,7 +118,11 @@ class Keeping:
                 models.share(name, one.held)
         won = {one.record.trial_id for one in winners}
         for trial_id, one in held.items():
-            for line in models.leave(name, one) if trial_id not in won else ():
+            if trial_id in won:
+                continue
+            if self._is_stale(one.record) and name in one.keepers:
+                tell(f"the network of {record_name(one.record)}, {one.record.backbone}, leaves: {_STALE}")
+            for line in models.leave(name, one):
                 tell(line)
         assert self._folder is not None
         parts.clear(self._folder, but=stuck)
@@ -162,7 +169,7 @@ class Keeping:
             parts.file_of(path.parent, beaten.record.trial_id).unlink(missing_ok=True)
 
     def _winners(self, entries: Iterable[Standing]) -> list[Standing]:
-        ranked = sorted(entries, key=lambda one: one.rank)
+        ranked = self._current(sorted(entries, key=lambda one: one.rank))
         if self._sweep.train.keep == "all":
             return ranked
         best: dict[Key, Standing] = {}
@@ -170,26 +177,45 @@ class Keeping:
             best.setdefault(one.key, one)
         return list(best.values())
 
+    def _current(self, entries: Sequence[Standing]) -> list[Standing]:
+        """Without the networks of images that a dataset had before, where there is one of those that it has now."""
+        renewed = {one.key[:2] for one in entries if not self._is_stale(one.record)}
+        return [one for one in entries if not (self._is_stale(one.record) and one.key[:2] in renewed)]
+
+    def _is_stale(self, record: RunRecord) -> bool:
+        """Whether the sweep asks for other images under the name of these."""
+        asked = {digest for name, digest in self._images if name == record.dataset}
+        return bool(asked) and record.data_digest not in asked
+
     def _missing(self, kept: Iterable[Standing]) -> list[RunRecord]:
         """The best trial of each dataset and backbone of this run where what is kept did worse on val."""
-        keys = {(record.dataset, record.backbone) for record in self._ended}
+        keys = {_key(record) for record in self._ended}
         reached = {one.key: one.record.val_accuracy or 0.0 for one in reversed([*kept])}
         best: dict[Key, RunRecord] = {}
         for record in self._done.values():
-            key = record.dataset, record.backbone
+            key = _key(record)
             if record.trial_id in self._asked and key in keys and not record.role:
                 best[key] = max(best.get(key, record), record, key=lambda one: one.val_accuracy or 0.0)
         return [record for key, record in best.items() if (record.val_accuracy or 0.0) > reached.get(key, -1.0)]
 
 
+def _key(record: RunRecord) -> Key:
+    return record.dataset, record.backbone, record.data_digest
+
+
 def expected(sweep: Sweep, trials: Sequence[Trial]) -> tuple[int, int]:
     """How many networks a sweep will keep at most, and the bytes that they take in the tracker's store.
 
-    A network takes what its backbone's weights file takes, twice; one without a file counts as nothing.
+    `trials` are those that are asked for before anything has run. A network takes what its backbone's weights file
+    takes, twice; one without a file counts as nothing.
     """
     if sweep.train.keep == "none":
         return 0, 0
-    found = [(trial.cell.dataset, trial.cell.backbone) for trial in trials]
+    found = [(trial.cell.dataset, trial.cell.backbone) for trial in trials if trial.seed >= 0]
+    # What is tried is not kept; of each cell that is searched its choice and the sweep's own setting are repeated.
+    repeats = len(sweep.grid.seeds) * min(2, sweep.search.settings)
+    for cell in dict.fromkeys(trial.cell for trial in trials if trial.seed < 0):
+        found += [(cell.dataset, cell.backbone)] * repeats
     kept = found if sweep.train.keep == "all" else sorted(set(found))
     sizes = {name: _bytes(name, sweep.data.weights) for _, name in set(kept)}
     return len(kept), _COPIES * sum(sizes[name] for _, name in kept)
