@@ -194,6 +194,8 @@ class Sweep(Part):
                 )
             if way.bn == self.train.bn and "tune" in self.grid.modes:
                 raise ValueError(f"grid.modes: {mode} is tune where train.bn is {way.bn}; leave one of them out")
+            if way.bn and self.search.sampler != "fixed" and self.search.space.bn:
+                raise ValueError(f"grid.modes: {mode} sets bn itself, but search.space has bn; leave one of them out")
         return self
 
 

@@ -119,8 +119,12 @@ class CostModel:
         return shown * sum(times.forward[:deepest]) * self._factor(trial.cell.backbone, trial.cell.mode)
 
     def corrected(self, records: Sequence[RunRecord], trials: Sequence[Trial]) -> "CostModel":
-        """The same model, held against finished trials."""
-        done = {record.trial_id: record for record in records if record.status == "done" and record.together == 1}
+        """The same model, held against finished trials that had a process to themselves, all steps and all images."""
+        done = {
+            record.trial_id: record
+            for record in records
+            if record.status == "done" and record.together == 1 and record.pruned_step is None and record.fold is None
+        }
         ratios: dict[tuple[str, ...], list[float]] = {}
         for trial in trials:
             record, expected = done.get(trial.id), self._expected(trial)

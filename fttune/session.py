@@ -155,11 +155,13 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         start = time.monotonic()
         workshop = Workshop(ground, chosen, model)
         measurements, impossible = distances(ground, tracker)
-        more = follow(ground, records, workshop, chosen, choice, [tally.more, lambda _, done, __: writer.adopt(done)])
+        hearers = [tally.more, keeping.more, lambda _, done, __: writer.adopt(done)]
+        more = follow(ground, records, workshop, chosen, choice, hearers)
         # Distances last: of the images that trials have passed to the classifier, they then find the features.
         jobs = [*workshop.jobs(chosen), *measurements]
         listeners = [writer, tally, hook, keeping]
         outcome = work(jobs, ground, runtime, call.address, listeners, Display(tally), brake, more)
+        outcome.complete = outcome.complete and not (more and more.over)
         if expected and outcome.complete:
             say(_compared(expected, time.monotonic() - start))
         waiting = writer.close()

@@ -52,11 +52,10 @@ class Space(Part):
         """A bare list; ValueError that says which lists there are."""
         if isinstance(value, dict) and list(value) == ["choices"]:
             return _choices(value["choices"])
-        if (
-            value is None
-            or isinstance(value, Range | Choices)
-            or (isinstance(value, dict) and {*value} == {"low", "high"})
-        ):
+        if isinstance(value, dict) and {*value} == {"low", "high"}:
+            ends = [_number(value[name]) for name in ("low", "high")]
+            return _range(*ends) if all(map(_is_number, ends)) else value
+        if value is None or isinstance(value, Range | Choices):
             return value
         if not isinstance(value, list | tuple):
             return _choices(value)
@@ -116,6 +115,11 @@ class Search(Part):
     def _check_room(self) -> Self:
         if self.sampler != "fixed" and self.settings > 1 and not self.space.domains:
             raise ValueError("space has nothing to search in; name a setting, such as lr: [0.001, 0.1]")
+        if self.sampler != "fixed" and self.pruner != "none" and self.space.steps:
+            raise ValueError(
+                f"pruner {self.pruner} compares trainings at the same step, but steps are searched; take steps out of"
+                " space, or pruner: none"
+            )
         return self
 
     @property

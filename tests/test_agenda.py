@@ -3,9 +3,12 @@
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend, JournalStorage
 
 from fttune.analysis.select import cell_of, searched, setting_of
 from fttune.bundle import Bundle
@@ -116,22 +119,40 @@ def test_a_look_gives_the_same_and_makes_no_file(whole: dict[str, RunRecord], tm
     assert not list(tmp_path.iterdir())
 
 
-def test_damaged_studies_are_put_aside_and_made_anew(whole: dict[str, RunRecord], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [{"train": {"keep": "none"}}, {"train": {"lr": 0.01, "report_every": 50}}, {"search": {"folds": 5}}],
+    ids=["networks kept", "spelling", "folds that are not asked for"],
+)
+def test_what_is_no_part_of_a_trial_changes_no_search(
+    whole: dict[str, RunRecord], tmp_path: Path, other: dict[str, dict[str, Any]]
+) -> None:
+    terms = make_sweep().model_dump(mode="json", exclude_unset=True)
+    sweep = Sweep.model_validate(terms | {key: terms.get(key, {}) | value for key, value in other.items()})
+    assert sweep != make_sweep()
+    assert play(sweep, tmp_path).keys() == whole.keys()
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["a broken line", "half a line at the end"])
+def test_damaged_studies_are_put_aside_and_made_anew(whole: dict[str, RunRecord], tmp_path: Path, cut: bool) -> None:
     part = play(make_sweep(), tmp_path, upto=10)
     file = tmp_path / "studies"
-    file.write_bytes(b"{ not json\n" + file.read_bytes())
+    file.write_bytes(file.read_bytes()[:-9] if cut else b"{ not json\n" + file.read_bytes())
     studies = Studies(file, "fttune/small", keep=True)
     assert studies.notes == [f"{file} was damaged: kept as studies.damaged, and made anew from the tracker"]
     assert play(make_sweep(), tmp_path, before=part).keys() == whole.keys()
 
 
-def test_tpe_finds_a_better_setting_than_the_default(whole: dict[str, RunRecord]) -> None:
-    for cell in searched(whole.values()).values():
-        run = cell.tried[cell.chosen][0]
-        own = next(one for runs in cell.tried.values() for one in runs if one.lr == make_sweep().train.lr)
-        assert run.val_accuracy is not None
-        assert own.val_accuracy is not None
-        assert run.val_accuracy >= own.val_accuracy
+def test_what_tpe_suggests_is_better_than_a_list_as_long(tmp_path: Path) -> None:
+    sweep = make_sweep(settings=24)
+    first = {setting_of(hparams) for tuned in (True, False) for hparams in draw_settings(sweep, tuned=tuned)[:4]}
+    mean: dict[str, list[float]] = {}
+    for sampler in ("tpe", "shared"):
+        cells = searched(play(make_sweep(sampler=sampler, settings=24), tmp_path).values()).values()
+        later = [[runs for setting, runs in cell.tried.items() if setting not in first] for cell in cells]
+        assert [len(runs) for runs in later] == [20, 20]
+        mean[sampler] = [fmean(run.val_accuracy or 0.0 for (run,) in settings) for settings in later]
+    assert all(tpe > shared + 0.01 for tpe, shared in zip(mean["tpe"], mean["shared"], strict=True)), mean
 
 
 def test_a_longer_search_goes_on_with_the_shorter_ones_study(whole: dict[str, RunRecord], tmp_path: Path) -> None:
@@ -142,15 +163,25 @@ def test_a_longer_search_goes_on_with_the_shorter_ones_study(whole: dict[str, Ru
 
 
 def test_sixteen_suggestions_at_once_lose_none(tmp_path: Path) -> None:
-    studies = Studies(tmp_path / "studies", "s", keep=True)
-    space = make_sweep().search.space.of(tuned=True)
-    study = studies.of("cell", {}, space)
-    values = [study.setting(index, None, ()) for index in range(16)]
+    file, space = tmp_path / "studies", make_sweep().search.space.of(tuned=True)
+    Studies(file, "s", keep=True).of("cell", {}, space)
+    studies = [Studies(file, "s", keep=True).of("cell", {}, space) for _ in range(16)]  # each as of a driver of its own
+
+    def ask_and_tell(index: int) -> dict[str, Any]:
+        setting = studies[index].setting(index, None, ())
+        studies[index].tell(index, index / 16)
+        return setting
+
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda index: study.tell(index, index / 16), range(16)))
-    again = Studies(tmp_path / "studies", "s", keep=True).of("cell", {}, space)
+        values = list(pool.map(ask_and_tell, range(16)))
+    again = Studies(file, "s", keep=True).of("cell", {}, space)
     assert [again.setting(index, None, ()) for index in range(16)] == values
-    assert len({tuple(value.values()) for value in values}) == 16
+    (study,) = optuna.study.get_all_study_summaries(JournalStorage(JournalFileBackend(str(file))))
+    trials = optuna.load_study(
+        study_name=study.study_name, storage=JournalStorage(JournalFileBackend(str(file)))
+    ).trials
+    assert {trial.state.name for trial in trials} == {"COMPLETE"}
+    assert sorted(trial.value or 0.0 for trial in trials) == [index / 16 for index in range(16)]
 
 
 def test_a_failed_setting_is_no_choice_and_the_search_goes_on(whole: dict[str, RunRecord], tmp_path: Path) -> None:
@@ -247,3 +278,25 @@ def test_what_follows_keeps_to_what_a_run_is_about() -> None:
     assert followed(sweep, tell=lambda new, done, unknown: told.append(unknown)) == whole
     assert told[0] == 2 * 2 * 2
     assert told[-1] == 0, "how many may still follow is told"
+
+
+def test_studies_that_cannot_be_written_end_the_asking_in_one_line_and_the_next_run_goes_on(
+    whole: dict[str, RunRecord], tmp_path: Path
+) -> None:
+    file = tmp_path / "studies"
+    agenda = Agenda(make_sweep(), FACTS, Studies(file, "fttune/small", keep=True))
+    waiting = list(agenda.asked({}).trials)
+    sequel = Sequel(
+        Agenda(make_sweep(), FACTS, Studies(file, "fttune/small", keep=True)),
+        [],
+        lambda trials: [Bundle.alone(trial) for trial in trials],
+    )
+    file.unlink()
+    file.mkdir()
+    done = {trial.id: ended(trial) for trial in waiting}
+    assert [job for record in done.values() for job in sequel(record)] == []
+    assert sequel.over, "the run does not end as if its search had"
+    (note,) = sequel.notes
+    assert note.startswith("the studies cannot be written: [Errno 21] Is a directory")
+    file.rmdir()
+    assert play(make_sweep(), tmp_path, before=done).keys() == whole.keys()

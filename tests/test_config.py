@@ -91,6 +91,12 @@ def test_specs_written_out_join_the_product(tmp_path: Path) -> None:
         ("search.space={weight_decay: [0, 1e-3]}", "a value of 0 is written {choices: [0, ...]}"),
         ("search.space={lr: [0.1, 0.01]}", "0 < low < high must hold, but got [0.1, 0.01]"),
         ("search.space={lr: [0.1, 0.1]}", "0 < low < high must hold, but got [0.1, 0.1]"),
+        (
+            "search.space={lr: {low: 0.1, high: 0.01}}",
+            "search.space.lr: a range is drawn log-uniformly, so 0 < low < high must hold, but got [0.1, 0.01]",
+        ),
+        ("search.space={weight_decay: {low: 0, high: 1e-3}}", "must hold, but got [0, 0.001]; a value of 0 is written"),
+        ("search.space={lr: {low: a, high: 1}}", "search.space.lr.Range.low: input should be a valid number"),
         ("search.space={lr: []}", "search.space.lr: needs [low, high] or a list of values to choose from, but got []"),
         (
             "search.space={lr: 0.1}",
@@ -104,6 +110,7 @@ def test_specs_written_out_join_the_product(tmp_path: Path) -> None:
         ("search.space={batch_size: [1.5, 8]}", "batch_size is a whole number, but got 1.5"),
         ("search.space={lr: [0.1, 0.1, 0.2]}", "a value stands twice in [0.1, 0.1, 0.2]"),
         ("search={sampler: tpe, space: {}}", "space has nothing to search in"),
+        ("search={sampler: tpe, pruner: median, space: {steps: [10, 100]}}", "but steps are searched"),
         ("search.sampler=tpee", "search.sampler: input should be 'fixed', 'shared' or 'tpe', but got 'tpee'"),
         ("search.settings=0", "search.settings: input should be greater than or equal to 1, but got 0"),
         ("search.draws=0", "search.draws: input should be greater than or equal to 1, but got 0"),

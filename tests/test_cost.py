@@ -85,11 +85,11 @@ def test_finished_trials_correct_the_model_for_their_mode_and_else_for_their_net
     assert min(fast, slow) * 0.99 < seconds(mixed, model) / seconds(mixed) < max(fast, slow) * 1.01
 
 
-def test_failed_and_bundled_trials_correct_nothing() -> None:
+@pytest.mark.parametrize("what", [{"status": "failed"}, {"together": 4}, {"pruned_step": 2}, {"fold": 1, "folds": 3}])
+def test_what_failed_shared_a_process_was_cut_off_or_saw_other_images_corrects_nothing(what: dict[str, Any]) -> None:
     trial = make_trial()
-    failed = replace(record_of(trial, 99.0), status="failed")
-    bundled = replace(record_of(trial, 99.0), together=4)
-    assert MODEL.corrected([failed, bundled], [trial]) == MODEL
+    assert MODEL.corrected([record_of(trial, 99.0)], [trial]) != MODEL
+    assert MODEL.corrected([replace(record_of(trial, 99.0), **what)], [trial]) == MODEL
 
 
 def test_the_passes_over_images_are_paid_once_to_the_deepest_layer() -> None:

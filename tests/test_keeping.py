@@ -206,6 +206,18 @@ def test_a_best_trial_without_a_network_is_told_with_what_to_do(play: Play) -> N
     assert play.told[-1].endswith(f"fttune run --again {old.id}")
 
 
+def test_what_a_search_asks_for_later_is_missed_too(play: Play) -> None:
+    shared, mine = trial_of(1), trial_of(2)
+    play.log(sweep_of(), [record_of(shared, val_accuracy=0.9)])
+    keeping = Keeping(sweep_of(), play.folder, [mine], play.tracker.records())
+    record = leave(play.folder, mine, 0.5)
+    keeping.finished(record)
+    keeping.more([], [shared], 0)
+    play.log(sweep_of(), [record])
+    play.settle(keeping)
+    assert play.told[-1].endswith(f"fttune run --again {shared.id}")
+
+
 def test_a_done_trial_is_run_again_for_its_network_and_its_record_stays(play: Play) -> None:
     trial = trial_of(1)
     before = record_of(trial, val_accuracy=0.5, image_size=32, seconds=1.0)

@@ -158,13 +158,27 @@ def test_a_score_is_ranked_against_what_was_gained_and_placed_in_no_band() -> No
     ranks = {(one["measure"], one["outcome"]): one for one in sheet.document["ranks"]}
     assert ranks["logme", "log tuned / frozen"]["spearman"] == pytest.approx(-1)
     assert ranks["cosine", "log tuned / frozen"] == {
-        "backbone": "net", "measure": "cosine", "outcome": "log tuned / frozen", "datasets": 1, "spearman": None
+        "backbone": "net", "image_size": 32, "resize": "crop",
+        "measure": "cosine", "outcome": "log tuned / frozen", "datasets": 1, "spearman": None,
     }  # fmt: skip
     assert "net: order by logme and by log tuned / frozen: Spearman -1.000 over 4 datasets." in sheet.notes
     assert report.table.unplaced == ("b", "c", "d"), "a score gives no place in the table"
     distances = TABLES["table2"](report)
     assert [row["dataset"] for row in distances.rows] == ["a"]
     assert "1 measurements; a dash was not measured." in distances.notes
+
+
+def test_scores_at_another_image_size_stand_apart() -> None:
+    larger = [replace(measured(name, "logme", value), image_size=64) for name, value in (("a", 9.0), ("b", 8.0))]
+    sheet = TABLES["scores"](findings({"a": 1.1, "b": 1.3}, {"a": 3.0, "b": 2.0}, larger))
+    assert [(row["dataset"], row["image size"], row["logme"], row["pairs"]) for row in sheet.rows] == [
+        ("a", 32, 3.0, 2), ("a", 64, 9.0, 0), ("b", 32, 2.0, 2), ("b", 64, 8.0, 0)
+    ]  # fmt: skip
+    ranks = {one["image_size"]: one["datasets"] for one in sheet.document["ranks"] if one["measure"] == "logme"}
+    assert ranks == {32: 2, 64: 0}
+    assert (
+        "net at 32 px, crop: order by logme and by tuned accuracy: Spearman not defined over 2 datasets." in sheet.notes
+    )
 
 
 def test_two_datasets_have_no_rank_correlation_and_none_at_all_is_said() -> None:

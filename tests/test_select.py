@@ -137,6 +137,20 @@ def test_hindsight_shows_what_val_missed_and_changes_nothing(tests: list[float])
     assert (row["test of chosen"], row["best test in hindsight"], row["gap"]) == (tests[0], 1.0, 1.0 - tests[0])
 
 
+@pytest.mark.parametrize(("folds", "chosen"), [(1, 0.1), (3, 0.2)], ids=["val has as many", "folds have more"])
+def test_what_was_searched_on_val_and_on_folds_is_not_averaged(folds: int, chosen: float) -> None:
+    on_val = tried("tune", (0.1, 0.9, 0.5), (0.2, 0.5, 0.6))
+    on_folds = [
+        replace(run, trial_id=f"{run.trial_id}-{fold}", fold=fold, folds=3)
+        for run in tried("tune", (0.1, 0.2, 0.5), (0.2, 0.7, 0.6))
+        for fold in range(1, folds + 1)
+    ]
+    repeats = repeated("tune", 0.1, 0.5) + repeated("tune", 0.2, 0.6)
+    found = select([*on_folds, *on_val, *repeats])
+    assert {result.setting[0] for result in found} == {chosen}
+    assert found[0].given.trials == (2 if folds == 1 else 6)
+
+
 @pytest.mark.parametrize(
     "stray",
     [

@@ -430,6 +430,10 @@ def test_spec_tells_when_each_layer_begins_to_learn() -> None:
         ),
         (["grid.modes=[probe]", "train.views=crop"], "but train.views is crop; take center, flip or"),
         (["grid.modes=[tune,tune_bn]", "train.bn=batch"], "tune_bn is tune where train.bn is batch"),
+        (
+            ["grid.modes=[freeze,tune_bn]", "search={sampler: shared, space: {bn: [source, batch]}}"],
+            "grid.modes: tune_bn sets bn itself, but search.space has bn; leave one of them out",
+        ),
     ],
 )
 def test_a_mode_that_cannot_be_is_one_line(tmp_path: Path, overrides: list[str], says: str) -> None:
@@ -469,6 +473,26 @@ def test_a_probe_is_held_against_the_best_of_any_number_of_settings_and_marked()
     assert "no steps, but solved to the end, its regularisation chosen on val: probe" in found.notes
     (_, unequal) = compare([*runs, finished("lpft", 0.5, lr=0.1)], by="mode", confidence=0.95).levels
     assert unequal.pairs == 0, "one setting against two is not fair"
+
+
+def test_the_modes_tell_what_was_searched_and_what_everything_took() -> None:
+    tried = [
+        replace(finished(mode, 0.5, val=val, lr=lr, seed=-1), seconds=7.0)
+        for mode in ("freeze", "tune")
+        for lr, val in ((0.1, 0.8), (0.2, 0.7))
+    ]
+    repeats = [replace(finished(mode, 0.6, lr=0.1), seconds=2.0) for mode in ("freeze", "tune")]
+    others = [replace(finished(mode, 0.4, images_per_class=20), seconds=3.0) for mode in ("freeze", "tune")]
+    sheet = modes_sheet([*tried, *repeats, *others], 0.95)
+    assert [(row["images per class"], row["setting"], row["mode"], row["given"]) for row in sheet.rows] == [
+        (5, "chosen", "freeze", "3 trials, 60 steps, 16 s"),
+        (5, "chosen", "tune", "3 trials, 60 steps, 16 s"),
+        (20, "only", "freeze", "1 trial, 20 steps, 3 s"),
+        (20, "only", "tune", "1 trial, 20 steps, 3 s"),
+    ]
+    assert {"setting", "given"} <= {*sheet.columns}
+    plain = modes_sheet(others, 0.95)
+    assert ("setting" in plain.columns, "given" in plain.columns) == (False, True), "nothing was searched"
 
 
 def test_the_report_holds_every_mode_against_freeze() -> None:

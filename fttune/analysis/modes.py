@@ -10,8 +10,8 @@ from fttune.record import RunRecord
 from fttune.ways import is_convex
 
 _COLUMNS = (
-    "images per class", "new layers", "mode", "runs", "datasets", "accuracy", "against", "pairs", "difference", "low",
-    "high", "steps", "seconds a run",
+    "images per class", "new layers", "setting", "mode", "runs", "datasets", "accuracy", "against", "pairs",
+    "difference", "low", "high", "steps", "seconds a run", "given",
 )  # fmt: skip
 
 
@@ -21,11 +21,15 @@ def modes_sheet(records: Sequence[RunRecord], confidence: float) -> Sheet:
     runs = {record.trial_id: record for record in records}
     return Sheet(
         title="Every mode against freeze",
-        columns=_COLUMNS,
+        columns=tuple(
+            name for name in _COLUMNS if name != "setting" or any("setting" in one.held for one in found.levels)
+        ),
         rows=tuple(_rows(found.levels, runs)),
         notes=(
             "The difference is the mean over pairs of runs that share images, views, steps, order of batches and number"
             f" of settings tried; low and high: its {confidence * 100:g} % interval over datasets, then seeds.",
+            "Given is what all runs of a mode took, with the searches that chose their settings. Where some were"
+            " searched, setting tells what was chosen from what was the only one.",
             "What has no steps is solved to the end; its seconds are all that its budget says.",
             *(f"{note[0].upper()}{note[1:]}." for note in found.notes),
         ),
@@ -47,6 +51,7 @@ def _row(level: Level, against: Value, runs: Mapping[str, RunRecord]) -> Row:
     return {
         "images per class": level.held["images_per_class"],
         "new layers": level.held["spec"],
+        "setting": level.held.get("setting"),
         "mode": level.level,
         "runs": level.runs,
         "datasets": level.datasets,
@@ -58,4 +63,5 @@ def _row(level: Level, against: Value, runs: Mapping[str, RunRecord]) -> Row:
         "high": level.difference_high,
         "steps": ", ".join(map(str, steps)) or "none",
         "seconds a run": fmean(seconds) if seconds else None,
+        "given": str(level.given),
     }

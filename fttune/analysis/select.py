@@ -123,10 +123,21 @@ def select_default(records: Iterable[RunRecord], defaults: Collection[Setting]) 
 
 
 def searched(done: Iterable[RunRecord]) -> dict[tuple[object, ...], Searched]:
-    """The cells that a search tried settings for, with all their runs."""
+    """The cells that a search tried settings for, with all their runs.
+
+    Accuracies on val and on folds are never averaged: of a cell that was searched both ways the one with more runs
+    counts, and val where they are as many.
+    """
     runs = list(done)
-    cells = {cell_of(run): Searched(tried={}, repeats={}) for run in runs if run.role == "search"}
+    kinds: dict[tuple[object, ...], Counter[int]] = defaultdict(Counter)  # of each cell its runs, by number of folds
     for run in runs:
+        if run.role == "search":
+            kinds[cell_of(run)][run.folds or 0] += 1
+    kept = {cell: max(sorted(counts), key=counts.__getitem__) for cell, counts in kinds.items()}
+    cells = {cell: Searched(tried={}, repeats={}) for cell in kinds}
+    for run in runs:
+        if run.role == "search" and (run.folds or 0) != kept[cell_of(run)]:
+            continue
         if one := cells.get(cell_of(run)):
             (one.tried if run.role == "search" else one.repeats).setdefault(setting_of(run), []).append(run)
     return cells

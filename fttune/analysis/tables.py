@@ -140,7 +140,7 @@ TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "costs": lambda report: costs_sheet(report.records, report.pairing.pairs),
     "trend": lambda report: trend_sheet(report.trend, report.table),
     "modes": lambda report: modes_sheet(report.records, report.table.confidence),
-    "scores": lambda report: foretold_sheet(report.distances, report.pairing.pairs),
+    "scores": lambda report: foretold_sheet(report.distances, report.pairing.pairs, report.records),
 }
 
 

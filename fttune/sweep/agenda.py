@@ -1,7 +1,7 @@
 """What a sweep asks for: a grid as a whole; a search in waves, each from what the earlier ones came to."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from typing import Protocol
 
@@ -217,14 +217,21 @@ def _source(sweep: Sweep, facts: Facts, cell: Cell, first: _List, studies: Studi
     assert studies is not None  # the caller's to bring
     search, data = sweep.search, facts.datasets[cell.dataset]
     terms = {
-        **{name: getattr(search, name) for name in ("wave", "draws", "select", "folds", "pruner")},
-        "train": sweep.train.model_dump(mode="json"),
+        **{name: getattr(search, name) for name in ("wave", "draws", "select", "pruner")},
+        **({"folds": search.folds} if search.select == "cv" else {}),
+        "train": _train(sweep),
         "data": [data.digest, data.val, data.test],
         "weights": facts.backbones[cell.backbone].weights_digest,
     }
     name = f"{cell.dataset}/{cell.images_per_class} {cell.backbone} {cell.label}"
     study = studies.of(name, terms, search.space.of(tuned=_tuned(cell)))
     return _Suggested(sweep, first, study, tuned=_tuned(cell))
+
+
+def _train(sweep: Sweep) -> dict[str, object]:
+    """What of `train` a search depends on, however it is written; where steps are searched, what follows from them."""
+    follow = ("lr_drop_steps", "lr_drops", "report_every") if "steps" in sweep.search.space.domains else ()
+    return asdict(sweep.train.hparams()) | {name: getattr(sweep.train, name) for name in follow}
 
 
 def _tuned(cell: Cell) -> bool:

@@ -65,6 +65,10 @@ class Keeping:
             for path in left:
                 self._enter(self._done[Part.trial_of(path)], path)
 
+    def more(self, new: Sequence[Trial], done: Sequence[Trial], unknown: int) -> None:
+        """What a search asks for as its trials end is the sweep's too."""
+        self._asked |= {trial.id for trial in (*new, *done)}
+
     def started(self, trial: Trial) -> None:
         """It has left nothing yet."""
 

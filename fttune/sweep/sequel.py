@@ -27,13 +27,21 @@ class Sequel:
         `tell` hears of each answer: what is given, what of the asked is done already, and how many may still follow.
         """
         self._agenda, self._make, self._conditions, self._most, self._tell = agenda, make, conditions, most, tell
-        self.notes = agenda.notes
+        self.notes = [*agenda.notes]  # a line for each thing the user should be told
+        self.over = False  # nothing more can be asked for in this run
         self._ended = {record.trial_id: record for record in records}
         agenda.asked(self._ended)
 
     def __call__(self, record: RunRecord) -> list[Bundle]:
         self._ended[record.trial_id] = record
-        asked = self._agenda.after(record, self._ended)
+        if self.over:
+            return []
+        try:
+            asked = self._agenda.after(record, self._ended)
+        except OSError as error:  # in the loop of the cluster, whose other trials are to end as ever
+            self.over = True
+            self.notes.append(f"the studies cannot be written: {error}; no more is asked for now; the next run goes on")
+            return []
         new = only([trial for trial in asked.trials if trial.id not in self._ended], self._conditions)[: self._most]
         if self._most is not None:
             self._most -= len(new)

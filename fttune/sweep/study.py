@@ -66,15 +66,17 @@ class Studies:
 
     def _open(self) -> "BaseStorage | None":
         """The file's storage; a damaged file is put aside, since the tracker has all that was in it."""
-        try:
-            return self._journal()
-        except (ValueError, KeyError, AssertionError):
-            if not self._keep:
-                return None
-            aside = self.path.with_name(f"{self.path.name}.damaged")
-            self.path.replace(aside)
-            self.notes.append(f"{self.path} was damaged: kept as {aside.name}, and made anew from the tracker")
-            return self._journal()
+        # What is written after half a line would make one broken line of both.
+        if not (self._keep and _is_cut(self.path)):
+            try:
+                return self._journal()
+            except (ValueError, KeyError, AssertionError):
+                if not self._keep:
+                    return None
+        aside = self.path.with_name(f"{self.path.name}.damaged")
+        self.path.replace(aside)
+        self.notes.append(f"{self.path} was damaged: kept as {aside.name}, and made anew from the tracker")
+        return self._journal()
 
     def _journal(self) -> "BaseStorage":
         # Against SQLite: a tenth of the time for each trial, and sixteen processes lose none (benchmarks/studies.py).
@@ -164,6 +166,11 @@ class Study:
 def items(values: Values) -> Items:
     """A setting as it can be looked for."""
     return tuple(sorted(values.items()))
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a file ends within a line, as where its driver was killed or the disk was full."""
+    return path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
 
 
 def _distribution(name: str, domain: Domain) -> "BaseDistribution":
