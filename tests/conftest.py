@@ -1,6 +1,9 @@
 """Every test has places of its own and a clean environment."""
 
+import fcntl
 import os
+import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,32 @@ settings.load_profile("any machine")
 
 # Read when Ray is first imported, which a test may do before `fttune.sweep.tune`, where it is set too.
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+
+
+# Nodes that are started while another Ray starts on the machine may be taken for its own.
+_CLUSTERS = ("test_admission", "test_cluster_faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file is one process's, since its tests share sweeps; those that start nodes follow each other."""
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("clusters" if name in _CLUSTERS else name))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Tests that start nodes run alone on the machine, others beside each other."""
+    kind = fcntl.LOCK_EX if item.path.stem in _CLUSTERS else fcntl.LOCK_SH
+    run = Path(tempfile.gettempdir()) / f"fttune-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    with run.with_suffix(".gate").open("w") as gate, run.with_suffix(".nodes").open("w") as nodes:
+        fcntl.flock(gate, fcntl.LOCK_EX)  # who waits to be alone is not passed by
+        fcntl.flock(nodes, kind)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(nodes, fcntl.LOCK_UN)  # a process that a test left behind may still hold the file
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pytest
@@ -96,10 +97,14 @@ def node(*words: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address() -> Iterator[str]:
     """A head that asks for a token and works on nothing itself."""
-    port, place = free_port(), tmp_path_factory.mktemp("ray")
-    with node("--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={place}", "--include-dashboard=false"):
+    port = free_port()
+    # A short path: Ray makes sockets below it, and the name of one may have 107 letters.
+    with (
+        TemporaryDirectory(prefix="ray-") as place,
+        node("--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={place}", "--include-dashboard=false"),
+    ):
         yield f"127.0.0.1:{port}"
 
 
