@@ -44,7 +44,9 @@ def test_a_node_that_vanishes_costs_its_trials_no_failure(
     (tmp_path / "once").mkdir()  # one failure is the end of a trial, so that none goes unnoticed
     (tmp_path / "once" / "sitecustomize.py").write_text("import fttune.sweep.ledger as one\none.TRIES = 1\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'once'}:{os.environ.get('PYTHONPATH', '')}")
-    sweep = write_sweep(tmp_path, grid=GRID, train=TRAIN, resources={"checkpoint_seconds": 0.2})
+    every = 2000 if late else 500  # steps; trials must be under way until a second node has come
+    train = TRAIN | {"steps": 3 * every, "report_every": every}
+    sweep = write_sweep(tmp_path, grid=GRID, train=train, resources={"checkpoint_seconds": 0.2})
     with nodes(*[1] * (2 - late)) as cluster:
         driver = Driver(tmp_path, sweep, "--address", cluster.address)
         under_way = tmp_path / "fttune_state" / "checkpoints"
@@ -54,7 +56,7 @@ def test_a_node_that_vanishes_costs_its_trials_no_failure(
         cluster.remove_node(node, allow_graceful=False)
         assert driver.end() == 0, driver.told
     assert "FAILED" not in driver.told
-    once_each(database(tmp_path), 4, (500, 1000, 1500))
+    once_each(database(tmp_path), 4, (every, 2 * every, 3 * every))
     assert results(database(tmp_path)) == undisturbed(sweep)
 
 
