@@ -27,7 +27,7 @@ from fttune.data.catalog import folder
 from fttune.data.splits import make_split
 from fttune.data.store import build
 from fttune.runtime import cores
-from fttune.sweep.tune import ALLOCATOR
+from fttune.sweep.cluster import ALLOCATOR
 from fttune.tracking.runs import Tracker
 from fttune.trial import seed_from, stored_size
 

@@ -135,7 +135,7 @@ def test_without_the_token_the_answer_is_one_line(
 
 def test_a_cluster_that_is_but_a_head_is_given_time_for_its_first_worker(address: str) -> None:
     code = (
-        "import sys\nfrom fttune.sweep.tune import cluster\nimport ray\n"
+        "import sys\nfrom fttune.sweep.cluster import cluster\nimport ray\n"
         "with cluster(sys.argv[1]): print(ray.cluster_resources()['CPU'])"
     )
     with subprocess.Popen(

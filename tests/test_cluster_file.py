@@ -272,7 +272,7 @@ def test_what_the_dockerfile_copies_is_there() -> None:
 
 
 def test_workers_of_a_cluster_are_told_to_keep_freed_memory_as_those_of_one_machine_are() -> None:
-    from fttune.sweep.tune import ALLOCATOR
+    from fttune.sweep.cluster import ALLOCATOR
 
     words = ["bash", "-c", ". deploy/environment.sh && env"]
     done = subprocess.run(words, cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)

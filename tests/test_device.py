@@ -15,7 +15,7 @@ from fttune.backbones import catalog
 from fttune.feature_cache import FeatureTable
 from fttune.features import Norm
 from fttune.layers import LayerSpec
-from fttune.sweep.tune import ALLOCATOR
+from fttune.sweep.cluster import ALLOCATOR
 from fttune.training.device import half_of_what_is_left, image_room, mixed, own_generators, sent
 from fttune.training.heads import Heads
 from fttune.training.inputs import FeatureInputs, ImageInputs, Labelled, Viewer

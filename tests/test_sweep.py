@@ -155,6 +155,29 @@ def test_an_interrupt_loses_nothing_and_the_same_command_goes_on(tmp_path: Path)
         assert [point.step for point in curve_of(database(tmp_path), run.info.run_id)] == [500, 1000, 1500, 2000]
 
 
+def test_being_terminated_is_an_interrupt_while_ray_runs_and_after_its_end_too() -> None:
+    code = """
+import os, signal
+from fttune.interrupt import terminated_as_interrupted
+from fttune.sweep.cluster import cluster
+
+def terminated():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    except KeyboardInterrupt:
+        return True
+
+with terminated_as_interrupted():
+    with cluster(None, cpus=1):
+        print(terminated())
+    print(terminated())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+    assert done.returncode == 0
+
+
 def test_a_server_killed_in_mid_sweep_is_caught_up_later(tmp_path: Path) -> None:
     store, port = make_database(tmp_path), free_port()
     sweep = write_sweep(tmp_path, tracking={"uri": f"http://127.0.0.1:{port}"}, resources={"max_concurrent": 1})
@@ -204,7 +227,8 @@ class Watcher:
 
 
 def test_a_quarter_of_a_gpu_puts_four_trials_side_by_side(tmp_path: Path) -> None:
-    from fttune.sweep.tune import cluster, run_jobs
+    from fttune.sweep.cluster import cluster
+    from fttune.sweep.tune import run_jobs
 
     path = write_sweep(tmp_path, train={"lr": 0.05, "steps": 3000, "image_size": 32, "report_every": 20})
     sweep = load_sweep(path, ["resources.gpu=0.25", "resources.cpu=0.5"])

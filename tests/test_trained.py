@@ -1,6 +1,7 @@
 """The network of a real sweep, asked for by its trial: exported, shown images, and said where it is not."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -22,6 +23,7 @@ from fttune.tracking.runs import Tracker
 from fttune.training.bench import Bench
 from fttune.trial import stored_size
 from small_sweeps import database, fttune, write_sweep
+from stores import runs_of
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,13 @@ def export(key: str, format_: Any = "safetensors", **changes: Any) -> None:
     trained.export_network(
         key, format_, **({"experiment": "fttune", "out": None, "force": False, "as_json": False} | changes)
     )
+
+
+def shared_digit(folder: Path) -> tuple[str, int]:
+    """The first digit of most runs, by their trial's id or MLflow's, and of how many."""
+    ids = [(run.info.run_id, run.data.tags["fttune.trial_id"]) for run in runs_of(database(folder), "fttune")]
+    (found,) = Counter(digit for pair in ids for digit in {key[0] for key in pair}).most_common(1)
+    return found
 
 
 def test_the_best_on_val_of_all_trials_is_kept(folder: Path) -> None:
@@ -115,15 +124,13 @@ def test_a_network_is_exported_once_and_replaced_only_on_demand(
 def test_what_cannot_be_given_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = Tracker(database(folder), "fttune").records()
     other = next(record for record in records if record.trial_id != best(folder).trial_id)
-    first = [record.trial_id[0] for record in records]
-    shared = next((digit for digit in first if first.count(digit) > 1), None)
     says = {
         "ffffffffffffffff": "no run 'ffffffffffffffff' in experiment fttune of sqlite:///.*; `fttune runs` lists",
         "digits": "named by its MLflow run id or its trial id",
         other.trial_id: f"fttune run SWEEP.yaml train.keep=all --again {other.trial_id}",
     }
-    if shared:
-        says[shared] = f"{first.count(shared)} runs begin with '{shared}': |fttune run SWEEP.yaml"
+    digit, count = shared_digit(folder)
+    says[digit] = f"{count} runs begin with '{digit}': "
     for key, line in says.items():
         with pytest.raises(UsageError, match=line) as error:
             export(key)

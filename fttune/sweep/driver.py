@@ -185,8 +185,9 @@ def work(
     more: "More | None" = None,
 ) -> "Outcome":
     """Run the jobs on a cluster, and those that follow from them."""
+    from fttune.sweep.cluster import cluster
     from fttune.sweep.ledger import Outcome
-    from fttune.sweep.tune import cluster, run_jobs
+    from fttune.sweep.tune import run_jobs
 
     if not jobs:
         return Outcome(complete=True)

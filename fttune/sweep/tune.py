@@ -1,46 +1,27 @@
 """Run jobs, and those that follow from them, on a Ray cluster.
 
-With `admission` and `feed`, the only file that imports ray.
+With `cluster`, `admission` and `feed`, the only file that imports ray.
 """
 
 import logging
-import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-# Read by Ray when it is imported or started. Left to itself Ray would rebuild the environment of `uv run` for every
-# worker, write its own logs of each result, and count usage.
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "200")  # jobs that wait for a place, and so call for machines
-# Keep freed memory in the process: training frees and asks for the same blocks at every step
-# (benchmarks/allocator.py measures what it brings).
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-    "MALLOC_TOP_PAD_": "268435456",
-}
-
 import ray
 from ray import tune
 from ray.actor import exit_actor
-from ray.exceptions import AuthenticationError, RayError
+from ray.exceptions import RayError
 
 from fttune.bundle import Bundle
 from fttune.config import Resources
-from fttune.errors import ConfigError, UnreachableError
+from fttune.errors import ConfigError
 from fttune.footprint import Footprint
-from fttune.interrupt import terminated_as_interrupted
 from fttune.runtime import Runtime
-from fttune.sweep.admission import await_worker, seek_admission
 from fttune.sweep.feed import Feed, Later
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, More, Outcome, Run
@@ -50,32 +31,6 @@ from fttune.sweep.worker import Work, measure
 
 _NOTICED = 10.0  # seconds within which a cluster notices that a machine is gone
 _MODEL = "accelerator_type:"  # how Ray begins the name of a resource that tells a model of GPU
-
-
-@contextmanager
-def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
-    """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
-    os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
-    local: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
-    address = seek_admission(address) if address else None
-    try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **({} if address else local),
-        )
-    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
-        raise UnreachableError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
-    except SystemExit:  # Ray's own answer to SIGTERM while it starts
-        raise KeyboardInterrupt from None
-    try:
-        with terminated_as_interrupted():  # Ray has put its own handler in the place of the command's
-            if address:
-                await_worker()
-            yield
-    finally:
-        ray.shutdown()
 
 
 def run_jobs(

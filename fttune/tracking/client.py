@@ -53,6 +53,20 @@ def connect(uri: str) -> "MlflowClient":
         raise ConfigError(f"tracking.uri {masked(uri)}: {reason(error)}") from None
 
 
+def tag_run(client: "MlflowClient", run_id: str, key: str, value: str) -> None:
+    """Set a tag of a run that others may be tagging: MLflow tries a batch again where two collide, but not a tag."""
+    client.log_batch(run_id, tags=[mlflow().entities.RunTag(key, value)])
+
+
+def tag_experiment(client: "MlflowClient", experiment_id: str, key: str, value: str) -> None:
+    """Add a tag to an experiment; of two who add it at once MLflow refuses one, for whom it is there by then."""
+    try:
+        client.set_experiment_tag(experiment_id, key, value)
+    except mlflow().MlflowException:
+        if key not in client.get_experiment(experiment_id).tags:
+            raise
+
+
 def artifacts(location: str, uri: str) -> Any:
     """The files of a run or of a logged model, which MLflow's client can add to and read, but not remove."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository

@@ -12,7 +12,7 @@ from fttune.errors import UsageError
 from fttune.record import RunRecord
 from fttune.secrets import masked
 from fttune.tracking import fields
-from fttune.tracking.client import artifacts, connect
+from fttune.tracking.client import artifacts, connect, tag_run
 from fttune.tracking.served import Served, name, save
 from fttune.tracking.uri import asking, database_file, reason
 
@@ -88,15 +88,15 @@ class Models:
             self._client.log_artifact(run.info.run_id, str(file), FOLDER)
             model_id, notes = self._log(run, served)
             told = {"val_loss": val_loss, "model_id": model_id, "bytes": file.stat().st_size}
-            self._client.set_tag(run.info.run_id, fields.keeps_tag(sweep), "true")
-            self._client.set_tag(run.info.run_id, fields.NETWORK, json.dumps(told))
+            tag_run(self._client, run.info.run_id, fields.keeps_tag(sweep), "true")
+            tag_run(self._client, run.info.run_id, fields.NETWORK, json.dumps(told))
         return notes
 
     def share(self, sweep: str, held: Held) -> None:
         """Let a sweep keep a network that is there."""
         if sweep not in held.keepers:
             with asking(self._uri):
-                self._client.set_tag(held.run_id, fields.keeps_tag(sweep), "true")
+                tag_run(self._client, held.run_id, fields.keeps_tag(sweep), "true")
 
     def leave(self, sweep: str, held: Held) -> list[str]:
         """A sweep keeps a network no longer; what no sweep keeps is removed. A line for what could not be removed."""

@@ -1,35 +1,29 @@
 """Descriptions of runs and experiments, in Markdown, with links that work within MLflow's pages."""
 
 import time
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fttune.secrets import masked
+from fttune.tracking.client import tag_experiment, tag_run
 from fttune.tracking.views import VIEWS, unsaved, view_of
+
+if TYPE_CHECKING:
+    from fttune.tracking.client import MlflowClient
 
 NOTE = "mlflow.note.content"
 _PAGES = "http://127.0.0.1:5000"  # where `mlflow ui` serves them unless told otherwise
 _KIND = "workflowType=machine_learning"  # without it MLflow opens the pages that it has for language models
 
 
-class Client(Protocol):
-    """What is needed of an MlflowClient."""
-
-    def get_experiment(self, experiment_id: str) -> Any: ...
-
-    def set_experiment_tag(self, experiment_id: str, key: str, value: Any) -> Any: ...
-
-    def set_tag(self, run_id: str, key: str, value: Any) -> Any: ...
-
-
-def describe(client: Client, experiment_id: str, run: Any, sweep: str) -> None:
+def describe(client: "MlflowClient", experiment_id: str, run: Any, sweep: str) -> None:
     """Give a sweep's run and its experiment the descriptions and saved views that they lack; what is there stays."""
     tags = client.get_experiment(experiment_id).tags
     for key, value in unsaved(sweep, tags, time.time_ns() // 1_000_000):
-        client.set_experiment_tag(experiment_id, key, value)
+        tag_experiment(client, experiment_id, key, value)
     if NOTE not in tags:
-        client.set_experiment_tag(experiment_id, NOTE, experiment_note(experiment_id))
+        tag_experiment(client, experiment_id, NOTE, experiment_note(experiment_id))
     if NOTE not in run.data.tags:
-        client.set_tag(run.info.run_id, NOTE, sweep_note(experiment_id, run.info.run_id, sweep))
+        tag_run(client, run.info.run_id, NOTE, sweep_note(experiment_id, run.info.run_id, sweep))
 
 
 def experiment_note(experiment_id: str) -> str:

@@ -11,7 +11,7 @@ from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.secrets import masked
 from fttune.tracking import claim, fields, notes
 from fttune.tracking.claim import Claim
-from fttune.tracking.client import connect, mlflow, uncollected
+from fttune.tracking.client import connect, mlflow, tag_run, uncollected
 from fttune.tracking.fields import Row, SweepRun, TrialRun
 from fttune.tracking.rivals import settle
 from fttune.tracking.uri import asking, database_file, resolve_uri
@@ -102,7 +102,7 @@ class Tracker:
     def note_default(self, sweep: SweepRun, setting: str) -> None:
         """Tell that a sweep searches from a setting; its run keeps each that it ever had."""
         with asking(self.uri):
-            self._client.set_tag(sweep.run_id, f"{fields.DEFAULT}.{digest(setting)[:16]}", setting)
+            tag_run(self._client, sweep.run_id, f"{fields.DEFAULT}.{digest(setting)[:16]}", setting)
 
     def defaults(self) -> list[str]:
         """The settings that the sweeps of this experiment searched from."""
@@ -161,7 +161,7 @@ class Tracker:
         with asking(self.uri):
             self._write_record(run.run_id, record, at, texts)
             self._client.set_terminated(run.run_id, "FINISHED" if record.status == "done" else "FAILED", end_time=at)
-            self._client.set_tag(run.run_id, fields.STATUS, record.status)
+            tag_run(self._client, run.run_id, fields.STATUS, record.status)
         return replace(run, done=record.status == "done")
 
     def stop_trial(self, run: TrialRun, at: int) -> None:
@@ -169,7 +169,7 @@ class Tracker:
         if not run.done:
             with asking(self.uri):
                 self._client.set_terminated(run.run_id, "KILLED", end_time=at)
-                self._client.set_tag(run.run_id, fields.STATUS, "stopped")
+                tag_run(self._client, run.run_id, fields.STATUS, "stopped")
 
     def adopt(self, sweep: SweepRun, trial_ids: Sequence[str]) -> None:
         """Tag the runs of trials that another sweep has finished as asked for by this one too."""
@@ -177,7 +177,7 @@ class Tracker:
         with asking(self.uri):
             for run in self._search(f"tags.`{fields.KIND}` = 'trial'"):
                 if run.data.tags.get(fields.TRIAL_ID) in wanted and tag not in run.data.tags:
-                    self._client.set_tag(run.info.run_id, tag, "true")
+                    tag_run(self._client, run.info.run_id, tag, "true")
 
     def write_distance(self, sweep: SweepRun, record: DistanceRecord, at: int) -> None:
         """Write a measurement into its one run; measuring again replaces the values."""
@@ -192,7 +192,7 @@ class Tracker:
                 return
             self._write_record(run.info.run_id, record, at, {fields.sweep_tag(sweep.sweep): "true"})
             self._client.set_terminated(run.info.run_id, "FINISHED", end_time=at)
-            self._client.set_tag(run.info.run_id, fields.STATUS, "done")
+            tag_run(self._client, run.info.run_id, fields.STATUS, "done")
 
     def _finished(self, kind: str, row: type[Row], sweep: str | None = None) -> Iterator[Row]:
         return (fields.unpack(row, tags) for tags in self._tags(kind, sweep, ("done", "failed")))
@@ -244,7 +244,7 @@ class Tracker:
         )
         if fields.STATUS not in run.data.tags:
             self._client.set_terminated(run.info.run_id, "FINISHED")
-            self._client.set_tag(run.info.run_id, fields.STATUS, "done")
+            tag_run(self._client, run.info.run_id, fields.STATUS, "done")
         return run
 
     def _create(self, sweep: SweepRun, *, name: str, at: int, tags: dict[str, str]) -> "Run":

@@ -1,0 +1,53 @@
+"""The Ray cluster of a sweep: one that runs, or one of our own on this machine."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.exceptions import AuthenticationError
+
+from fttune.errors import UnreachableError
+from fttune.interrupt import handler_kept, terminated_as_interrupted
+from fttune.sweep.admission import await_worker, seek_admission
+
+# Keep freed memory in the process: training frees and asks for the same blocks at every step
+# (benchmarks/allocator.py measures what it brings).
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+@contextmanager
+def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
+    """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
+    os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
+    address = seek_admission(address) if address else None
+    with terminated_as_interrupted():
+        _start(address, {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False})
+        try:
+            if address:
+                await_worker()
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(address: str | None, local: dict[str, Any]) -> None:
+    """Join the cluster at `address`, or start one as `local` describes."""
+    try:
+        with handler_kept():
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **({} if address else local),
+            )
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
+        raise UnreachableError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
+    except SystemExit:  # Ray's own answer to SIGTERM while it starts
+        raise KeyboardInterrupt from None
