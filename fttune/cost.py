@@ -127,7 +127,8 @@ class CostModel:
         }
         ratios: dict[tuple[str, ...], list[float]] = {}
         for trial in trials:
-            record, expected = done.get(trial.id), self._expected(trial)
+            record = done.get(trial.id)
+            expected = self._expected(trial) if record and record.seconds else None
             if record and expected and record.seconds:
                 ratio = (record.seconds - (record.feature_seconds or 0.0)) / expected
                 for key in _groups(trial.cell.backbone, trial.cell.mode):
@@ -191,14 +192,20 @@ def jobs(model: CostModel, bundles: Sequence[Bundle]) -> list[float] | None:
 
 
 def longest_first(model: CostModel, bundles: Sequence[Bundle]) -> list[Bundle]:
-    """Bundles by falling cost, so that no long one is left to run alone at the end; as they are, if one is unknown.
+    """Bundles in the order of `ranked`."""
+    return [bundles[place] for place in ranked(model, bundles)]
+
+
+def ranked(model: CostModel, bundles: Sequence[Bundle]) -> list[int]:
+    """Places of bundles by falling cost, so that no long one is left to run alone at the end; as they are if one is
+    unknown.
 
     Of those that cost nearly the same, the ones on the same images and network go one after another: what they share
     is then still in memory, and still in a cache with room for less than everything.
     """
     spent = jobs(model, bundles)
     if spent is None:
-        return list(bundles)
+        return list(range(len(bundles)))
     shared = [_shared(bundle.trials[0]) for bundle in bundles]
     left, order = sorted(range(len(bundles)), key=spent.__getitem__, reverse=True), list[int]()
     while left:
@@ -207,7 +214,7 @@ def longest_first(model: CostModel, bundles: Sequence[Bundle]) -> list[Bundle]:
         order += like
         gone = {*like}
         left = [place for place in left if place not in gone]
-    return [bundles[place] for place in order]
+    return order
 
 
 def makespan(seconds: Iterable[float], slots: int) -> float:

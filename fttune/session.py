@@ -22,7 +22,6 @@ from fttune.sweep.budget import Brake, Budget
 from fttune.sweep.driver import (
     Choice,
     Estimate,
-    Workshop,
     alone,
     check_cores,
     choose,
@@ -43,6 +42,7 @@ from fttune.sweep.meter import Meter
 from fttune.sweep.progress import Display, clock
 from fttune.sweep.tally import Tally, prices
 from fttune.sweep.turn import await_turn, take_turn
+from fttune.sweep.workshop import Workshop
 from fttune.terminal import Decoding, print_json, say
 from fttune.tracking.claim import Claim
 from fttune.tracking.models import Models
@@ -153,14 +153,14 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         writer.counts = hook.counts = tally.counts
         keeping = Keeping(sweep, runtime.networks, [*whole.done, *whole.failed, *whole.to_run], records)
         start = time.monotonic()
-        workshop = Workshop(ground, chosen, model)
+        workshop = Workshop(ground, runtime, model, done=whole.done, records=records, chosen=chosen)
         measurements, impossible = distances(ground, tracker)
         hearers = [tally.more, keeping.more, lambda _, done, __: writer.adopt(done)]
-        more = follow(ground, records, workshop, chosen, choice, hearers)
+        more = follow(ground, records, workshop.jobs, chosen, choice, hearers)
         # Distances last: of the images that trials have passed to the classifier, they then find the features.
         jobs = [*workshop.jobs(chosen), *measurements]
         listeners = [writer, tally, hook, keeping]
-        outcome = work(jobs, ground, runtime, call.address, listeners, Display(tally), brake, more)
+        outcome = work(jobs, ground, runtime, call.address, listeners, Display(tally), brake, more, workshop.order)
         outcome.complete = outcome.complete and not (more and more.over)
         if expected and outcome.complete:
             say(_compared(expected, time.monotonic() - start))

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fttune import caching
 from fttune.bundle import Bundle, bundle
 from fttune.config import Sweep
-from fttune.cost import START, CostModel, Images, StageTimes, jobs, longest_first, makespan, price
+from fttune.cost import START, CostModel, Images, StageTimes, jobs, makespan, price
 from fttune.data.dataset import Dataset
 from fttune.errors import AbsentDataError, ConfigError, UsageError
 from fttune.files import claimed, held, place
@@ -28,7 +27,7 @@ from fttune.tracking.uri import database_file
 from fttune.trial import Trial, digest, stored_size
 
 if TYPE_CHECKING:
-    from fttune.sweep.ledger import Job, Listener, More, Outcome
+    from fttune.sweep.ledger import Job, Listener, More, Order, Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,17 +129,6 @@ def planned(ground: Ground, runtime: Runtime, records: Sequence[RunRecord]) -> t
     return pending(asked.trials, records, price(model, asked.trials), unknown=asked.unknown), model
 
 
-class Workshop:
-    """Makes jobs of trials, in the order they start in; which layers are cached is settled by the first ones."""
-
-    def __init__(self, ground: Ground, chosen: Sequence[Trial], model: CostModel) -> None:
-        self._model = model
-        self._kept = caching.choose(model, chosen, ground.sweep.resources.cache_gb * 1e9)
-
-    def jobs(self, trials: Sequence[Trial]) -> list[Bundle]:
-        return longest_first(self._model, caching.without(bundle(trials), self._kept))
-
-
 def distances(ground: Ground, tracker: Tracker) -> tuple[list["Job"], list[str]]:
     """The missing measurements, and a line for each that cannot be made."""
     wanted, impossible = ground.distances()
@@ -151,12 +139,15 @@ def distances(ground: Ground, tracker: Tracker) -> tuple[list["Job"], list[str]]
 def follow(
     ground: Ground,
     records: Sequence[RunRecord],
-    workshop: Workshop,
+    make: Callable[[Sequence[Trial]], list[Bundle]],
     chosen: Sequence[Trial],
     choice: Choice,
     hearers: Sequence[Callable[[Sequence[Trial], Sequence[Trial], int], None]],
 ) -> Sequel | None:
-    """What a search asks for as its trials end; None where nothing follows. From now on its studies are written."""
+    """What a search asks for as its trials end, made into jobs; None where nothing follows.
+
+    From now on its studies are written.
+    """
     if ground.sweep.search.sampler == "fixed" or choice.retry_failed or choice.again:
         return None
 
@@ -167,7 +158,7 @@ def follow(
     return Sequel(
         ground.agenda(keep=True),
         records,
-        workshop.jobs,
+        make,
         conditions=choice.only,
         most=None if choice.limit is None else choice.limit - len(chosen),
         tell=tell,
@@ -182,7 +173,8 @@ def work(
     listeners: Sequence["Listener"],
     display: Display,
     brake: Brake,
-    more: "More | None" = None,
+    more: "More | None",
+    order: "Order",
 ) -> "Outcome":
     """Run the jobs on a cluster, and those that follow from them."""
     from fttune.sweep.cluster import cluster
@@ -200,6 +192,7 @@ def work(
             supply=Supply.of(ground),
             meter=brake.meter,
             more=more,
+            order=order,
             stop=brake,
         )
 

@@ -13,6 +13,8 @@ from fttune.trial import Trial
 
 Job = Bundle | DistanceJob
 More = Callable[[RunRecord], Sequence[Bundle]]  # the jobs that follow from a trial's end
+# The places of jobs that wait, in the order in which they are to start, given what trials of this run have come to.
+Order = Callable[[Sequence[Job], Sequence[RunRecord]], Sequence[int]]
 TRIES = 3  # how often what fails by itself is tried in all
 
 

@@ -1,6 +1,6 @@
 """Run jobs, and those that follow from them, on a Ray cluster.
 
-With `cluster`, `admission` and `feed`, the only file that imports ray.
+With `cluster`, `admission`, `feed` and `queue`, the only file that imports ray.
 """
 
 import logging
@@ -24,8 +24,9 @@ from fttune.footprint import Footprint
 from fttune.runtime import Runtime
 from fttune.sweep.feed import Feed, Later
 from fttune.sweep.fraction import shares
-from fttune.sweep.ledger import Job, Ledger, Listener, More, Outcome, Run
+from fttune.sweep.ledger import Job, Ledger, Listener, More, Order, Outcome, Run
 from fttune.sweep.meter import Meter
+from fttune.sweep.queue import Queue
 from fttune.sweep.supply import Supply
 from fttune.sweep.worker import Work, measure
 
@@ -42,11 +43,13 @@ def run_jobs(
     supply: Supply | None = None,
     meter: Meter | None = None,
     more: More | None = None,
+    order: Order = lambda jobs, records: range(len(jobs)),
     stop: Callable[[Outcome], bool] = lambda outcome: False,
 ) -> Outcome:
     """Run every job to its end, in order, as many side by side as fit; processes are reused from job to job.
 
-    `more` is asked at the end of each trial, from Tune's loop, for the jobs that follow from it.
+    `more` is asked at the end of each trial, from Tune's loop, for the jobs that follow from it; `order` now and then
+    for the places of those that wait, in the order in which they are to start.
 
     What is to be tried again (`Ledger` says what and how often) is, once the rest is done. Returns when all came to an
     end; or, what was under way being saved, with `complete` false: after an interrupt (SIGINT or SIGTERM), and as soon
@@ -58,7 +61,7 @@ def run_jobs(
         jobs, resources.gpu, _models(), runtime.state, lambda model, some: _probe(model, some, runtime, supply)
     )
     ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given, meter=meter, more=more or (lambda record: ()))
-    while ledger.runs and not stop(ledger.outcome) and _round(ledger, runtime, resources, supply, more, stop):
+    while ledger.runs and not stop(ledger.outcome) and _round(ledger, runtime, resources, supply, more, order, stop):
         pass
     return ledger.outcome
 
@@ -69,6 +72,7 @@ def _round(
     resources: Resources,
     supply: Supply | None,
     more: More | None,
+    order: Order,
     stop: Callable[[Outcome], bool],
 ) -> bool:
     """Give every run of the ledger to a worker once; False when it was ended before all of them had."""
@@ -78,9 +82,10 @@ def _round(
         known = [run.job for run in ledger.runs]
         worker = tune.with_parameters(_Worker, jobs=known, runtime=runtime, supply=supply)
         feed = Feed(ledger.runs, resources.max_concurrent, waits=more is not None)
+        queue = Queue(lambda waiting: _ordered(waiting, ledger, order))
         tuner = tune.Tuner(
             tune.with_resources(worker, lambda config: _bundle(resources.cpu, config["share"], avoid)),
-            tune_config=tune.TuneConfig(reuse_actors=True, search_alg=feed, num_samples=-1),
+            tune_config=tune.TuneConfig(reuse_actors=True, search_alg=feed, scheduler=queue, num_samples=-1),
             run_config=tune.RunConfig(
                 storage_path=folder,
                 name="sweep",
@@ -97,6 +102,12 @@ def _round(
             ledger.close(())
             return False
     return ledger.close(_lost(dead, ledger.runs))
+
+
+def _ordered(waiting: Sequence[int], ledger: Ledger, order: Order) -> list[int]:
+    """Numbers of runs, as `order` wants their jobs."""
+    places = order([ledger.runs[number].job for number in waiting], ledger.outcome.finished)
+    return [waiting[place] for place in places]
 
 
 def _bundle(cpu: float, gpu: float, avoid: Collection[str] = ()) -> tune.PlacementGroupFactory:

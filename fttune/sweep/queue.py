@@ -1,0 +1,45 @@
+"""Which of the runs that wait Tune starts next."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+
+
+class Queue(FIFOScheduler):
+    """First come, first served, until some runs have ended: by then it is known better what each takes.
+
+    `order` is given the numbers of the waiting jobs when 1, 2, 4, 8, ... runs have ended, and gives them back as they
+    are to start. Tune's own scheduler looks through all trials there ever were whenever it starts one.
+    """
+
+    def __init__(self, order: Callable[[Sequence[int]], Sequence[int]]) -> None:
+        super().__init__()
+        self._order, self._waiting, self._ended = order, deque[Trial](), 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Saved by Tune, and never restored: what is logged is the state.
+        return {}
+
+    def on_trial_add(self, tune_controller: "TuneController", trial: Trial) -> None:
+        self._waiting.append(trial)
+
+    def on_trial_complete(self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]) -> None:
+        self._ended += 1
+        if self._ended.bit_count() == 1:
+            waiting = {trial.config["job"]: trial for trial in self._waiting if _waits(trial)}
+            self._waiting = deque(waiting[job] for job in self._order([*waiting]))
+
+    def choose_trial_to_run(self, tune_controller: "TuneController") -> Trial | None:
+        while self._waiting and not _waits(self._waiting[0]):
+            self._waiting.popleft()
+        return self._waiting[0] if self._waiting else None
+
+
+def _waits(trial: Trial) -> bool:
+    return trial.status in (Trial.PENDING, Trial.PAUSED)
