@@ -26,11 +26,16 @@ def make_report(sweep: Sweep, *, out: Path | None, as_json: bool, others: Sequen
     print_report(sweep, parts[0][2], report, folder, as_json=as_json, code=0)
 
 
-def regenerate(parts: Sequence[tuple[Sweep, Ground, Tracker]], out: Path | None) -> tuple[Report, Path]:
-    """From the logged runs of one sweep or several, with its folder; named, cut and kept as the first says."""
+def regenerate(
+    parts: Sequence[tuple[Sweep, Ground, Tracker]], out: Path | None, read: Sequence[RunRecord] | None = None
+) -> tuple[Report, Path]:
+    """From the logged runs of one sweep or several, with its folder; named, cut and kept as the first says.
+
+    `read`: what was just read of the experiment that holds them all.
+    """
     sweep, _, tracker = parts[0]
     folder = out or Path("runs") / sweep.name
-    logged = [_logged(*part) for part in parts]
+    logged = [_logged(*part, read) for part in parts]
     records = {record.trial_id: record for records, _ in logged for record in records}
     report = analyse(
         _oldest_first(records, [tracker for _, _, tracker in parts]),
@@ -56,9 +61,11 @@ def _oldest_first(records: Mapping[str, RunRecord], trackers: Sequence[Tracker])
     return [records[trial_id] for trial_id in dict.fromkeys(order) if trial_id in records]
 
 
-def _logged(sweep: Sweep, ground: Ground, tracker: Tracker) -> tuple[list[RunRecord], list[DistanceRecord]]:
+def _logged(
+    sweep: Sweep, ground: Ground, tracker: Tracker, read: Sequence[RunRecord] | None
+) -> tuple[list[RunRecord], list[DistanceRecord]]:
     """This sweep's trials and measurements as it stands now, where they can be told on this machine."""
-    records = tracker.records(sweep.name)
+    records = tracker.records(sweep.name) if read is None or not ground.whole else [*read]
     if ground.whole:
         ids = {trial.id for trial in ground.asked(records).trials}
         records = [record for record in records if record.trial_id in ids]

@@ -200,7 +200,7 @@ def _verdict(
         code = NOTHING
     if not whole.done:
         return code
-    report, folder = regenerate([(ground.sweep, ground, tracker)], call.out)
+    report, folder = regenerate([(ground.sweep, ground, tracker)], call.out, records)
     if call.quiet:
         say(f"report: {folder / 'report.html'}")
     else:
