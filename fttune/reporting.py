@@ -62,7 +62,7 @@ def _oldest_first(records: Mapping[str, RunRecord], trackers: Sequence[Tracker])
 
 
 def _logged(
-    sweep: Sweep, ground: Ground, tracker: Tracker, read: Sequence[RunRecord] | None
+    sweep: Sweep, ground: Ground, tracker: Tracker, read: Sequence[RunRecord] | None = None
 ) -> tuple[list[RunRecord], list[DistanceRecord]]:
     """This sweep's trials and measurements as it stands now, where they can be told on this machine."""
     records = tracker.records(sweep.name) if read is None or not ground.whole else [*read]

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from fttune.tracking.client import MlflowClient, Run
 
 _ARTIFACTS = "mlartifacts"
-_PAGE = 1000  # runs of one search
+_PAGE = 1000  # runs of one search, which a server answers within seconds
+_LOCAL_PAGE = 4000  # for each page the database looks at all runs; one more run in a page takes 0.1 MB
 _POINTS = 300  # curve points of one batch; MLflow takes 1000 metrics
 _NAME_LENGTH = 250  # characters of a run's name in MLflow's databases
 _CURVE = "val_accuracy"
@@ -184,10 +185,8 @@ class Tracker:
         name = f"{record.metric} {record.dataset} {record.backbone}"
         key = digest(record.id)[:16]
         with asking(self.uri):
-            tags = {fields.KIND: "distance", fields.DISTANCE_ID: key}
-            run = self._open(
-                f"tags.`{fields.DISTANCE_ID}` = '{key}'", lambda: self._create(sweep, name=name, at=at, tags=tags)
-            )
+            tags, is_it = {fields.KIND: "distance", fields.DISTANCE_ID: key}, f"tags.`{fields.DISTANCE_ID}` = '{key}'"
+            run = self._open(is_it, lambda: self._create(sweep, name=name, at=at, tags=tags))
             if run.data.tags.get(fields.STATUS) == "done" and fields.unpack(DistanceRecord, run.data.tags) == record:
                 return
             self._write_record(run.info.run_id, record, at, {fields.sweep_tag(sweep.sweep): "true"})
@@ -211,8 +210,9 @@ class Tracker:
         with asking(self.uri):
             yield from self._search(f"tags.`{fields.KIND}` = '{kind}'{asked}{condition}")
 
-    def _search(self, condition: str, page: int = _PAGE) -> Iterator["Run"]:
+    def _search(self, condition: str, page: int | None = None) -> Iterator["Run"]:
         """The runs that meet a condition, oldest first, asked for in pages of `page`."""
+        page = page or (_LOCAL_PAGE if database_file(self.uri) else _PAGE)
         experiment = self._client.get_experiment_by_name(self.experiment)
         token = "" if experiment else None
         while experiment and token is not None:

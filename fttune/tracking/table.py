@@ -1,7 +1,7 @@
 """The one Arrow schema of each kind of record, read off its dataclass, and the Parquet files that hold it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, Protocol, get_args, get_type_hints
@@ -37,7 +37,8 @@ def schema_of(kind: type[Any]) -> pa.Schema:
 
 def to_table(records: Sequence[Row], kind: type[Row]) -> pa.Table:
     """N records as a table of N rows; `kind` gives the columns of an empty one."""
-    return pa.Table.from_pylist([asdict(record) for record in records], schema=schema_of(kind))
+    schema = schema_of(kind)
+    return pa.table({name: [getattr(record, name) for record in records] for name in schema.names}, schema=schema)
 
 
 def from_table(table: pa.Table, kind: type[Row]) -> list[Row]:
