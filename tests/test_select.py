@@ -1,6 +1,7 @@
 """Val selects, test is reported, and seeds are averaged before anything is chosen."""
 
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from constructed import make_run
 from fttune.analysis.compare import compare
 from fttune.analysis.ratios import tune_to_freeze
 from fttune.analysis.select import select, select_default, setting_of
-from fttune.analysis.selection import illusion_sheet
+from fttune.analysis.selection import illusion_sheet, search_sheet
 from fttune.errors import StoreError
 from fttune.record import RunRecord
 
@@ -135,6 +136,17 @@ def test_hindsight_shows_what_val_missed_and_changes_nothing(tests: list[float])
     runs = tried("tune", *((0.1 * (place + 1), 0.9 - 0.1 * place, test) for place, test in enumerate(tests)))
     (row,) = illusion_sheet(runs).rows
     assert (row["test of chosen"], row["best test in hindsight"], row["gap"]) == (tests[0], 1.0, 1.0 - tests[0])
+
+
+def test_equal_means_over_the_seeds_are_no_gain() -> None:
+    right = {0.1: (20, 20, 22), 0.2: (20, 21, 21)}  # of 44 images
+    runs = tried("tune", (0.1, 0.9, 0.5), (0.2, 0.5, 0.6))
+    runs += [
+        make_run("tune", n / 44, val=0.5, lr=lr, seed=seed) for lr, some in right.items() for seed, n in enumerate(some)
+    ]
+    assert fmean(one / 44 - other / 44 for one, other in zip(*right.values(), strict=True)) != 0
+    (row,) = search_sheet(runs, [setting_of(runs[-1])]).rows
+    assert (str(row["chosen"])[:6], row["gain"]) == ("lr 0.1", 0.0)
 
 
 @pytest.mark.parametrize(("folds", "chosen"), [(1, 0.1), (3, 0.2)], ids=["val has as many", "folds have more"])

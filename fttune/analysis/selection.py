@@ -73,7 +73,8 @@ def _row(cell: Searched, defaults: Collection[Setting]) -> Row:
         "val": _mean(cell.tried[chosen], "val_accuracy"),
         "test": fmean(tests.values()) if tests else None,
         "test of default": fmean(default.values()) if default else None,
-        "gain": fmean(tests[seed] - default[seed] for seed in both) if both else None,
+        # Rounded: equal means of other seeds' accuracies may differ in the last binary digit.
+        "gain": round(fmean(tests[seed] - default[seed] for seed in both), 12) + 0.0 if both else None,
         "seeds": len(tests),
     }
 
