@@ -180,6 +180,24 @@ with terminated_as_interrupted():
     assert done.returncode == 0
 
 
+def test_a_cluster_of_our_own_listens_on_this_machine_alone() -> None:
+    code = """
+import psutil, ray
+from fttune.sweep.cluster import cluster
+
+with cluster(None, cpus=1):
+    ray.get(ray.remote(lambda: 1).remote())
+    us = psutil.Process()
+    for process in (us, *us.children(recursive=True)):
+        print(*(one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    places = done.stdout.split()
+    assert len(places) >= 4, "the driver, the head, the node, a worker"
+    assert {place.removeprefix("::ffff:") for place in places} == {"127.0.0.1"}
+
+
 def test_a_server_killed_in_mid_sweep_is_caught_up_later(tmp_path: Path) -> None:
     store, port = make_database(tmp_path), free_port()
     sweep = write_sweep(tmp_path, tracking={"uri": f"http://127.0.0.1:{port}"}, resources={"max_concurrent": 1})

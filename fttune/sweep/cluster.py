@@ -3,10 +3,11 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.exceptions import AuthenticationError
 
 from fttune.errors import UnreachableError
@@ -27,7 +28,7 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
     """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
     os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
     address = seek_admission(address) if address else None
-    with terminated_as_interrupted():
+    with terminated_as_interrupted(), nullcontext() if address else _loopback():
         _start(address, {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False})
         try:
             if address:
@@ -35,6 +36,25 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Let a cluster of our own listen on this machine alone, as Ray does by itself on macOS and Windows.
+
+    `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER` is read by Ray's processes as they start; this one has read it already. Who sets
+    it means it.
+    """
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    if name in os.environ:
+        yield
+        return
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _start(address: str | None, local: dict[str, Any]) -> None:
