@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from fttune.data import catalog as datasets
+from fttune.data.store import ImageStore, build
+from fttune.runtime import Runtime
+from fttune.trial import stored_size
+from values import HPARAMS
+
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-# Read when Ray is first imported, which a test may do before `fttune.sweep.tune`, where it is set too.
+# Read when Ray is first imported, which a test may do before `fttune.sweep`, where it is set too.
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 
 
@@ -50,3 +56,22 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("FTTUNE_STORE", "FTTUNE_CACHE", "FTTUNE_STATE", "FTTUNE_NETWORKS"):
         monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `store`."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def store(root: Path) -> ImageStore:
+    """The digits."""
+    source = datasets.find("digits").source()
+    return build(source, name="digits", size=stored_size(HPARAMS.image_size), resize="crop", root=root)
+
+
+@pytest.fixture
+def runtime(root: Path, tmp_path: Path) -> Runtime:
+    """Trials on `store`, with places of their own for features and checkpoints."""
+    return Runtime(store=root, cache=tmp_path / "cache", state=tmp_path / "state", device="cpu", threads=1)

@@ -19,7 +19,6 @@ from fttune.classifier import images, part
 from fttune.classifier.card import Card, Preprocessing
 from fttune.classifier.network import Classifier, complete
 from fttune.classifier.onnx import write_onnx
-from fttune.data import catalog as datasets
 from fttune.data.readers import FolderSource
 from fttune.data.store import ImageStore, build
 from fttune.data.views import centre
@@ -28,22 +27,15 @@ from fttune.record import RunRecord
 from fttune.runtime import Runtime
 from fttune.training.bench import Bench
 from fttune.training.run import run_bundle
-from fttune.trial import Trial, stored_size
+from fttune.trial import Trial
 from images import make_folder
 from values import HPARAMS, make_trial
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
-    source = datasets.find("digits").source()
-    root = tmp_path_factory.mktemp("store")
-    return build(source, name="digits", size=stored_size(HPARAMS.image_size), resize="crop", root=root)
-
-
-@pytest.fixture(scope="module")
-def runtime(store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    base = tmp_path_factory.getbasetemp()
-    return Runtime(store=base / "store0", cache=base / "cache", device="cpu", threads=1, networks=base / "networks")
+def runtime(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    base = tmp_path_factory.mktemp("places")
+    return Runtime(store=root, cache=base / "cache", device="cpu", threads=1, networks=base / "networks")
 
 
 def trial_of(store: ImageStore, spec: str, *, seed: int = 0, way: str = "plain", **changes: object) -> Trial:

@@ -9,31 +9,18 @@ import torch
 
 from fttune.backbones import catalog as backbones
 from fttune.bundle import Bundle
-from fttune.data import catalog as datasets
-from fttune.data.store import ImageStore, build
+from fttune.data.store import ImageStore
 from fttune.errors import DataError, FttuneError, StoreError
 from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
 from fttune.training.bench import Bench
 from fttune.training.probe import rehearse
 from fttune.training.run import run_bundle, run_trial
-from fttune.trial import Trial, Views, stored_size
+from fttune.trial import Trial, Views
 from values import HPARAMS, make_trial
 
 CLOCKED = ("seconds", "data_seconds", "feature_seconds", "train_seconds", "eval_seconds", "images_per_second")
 FROZEN, TUNED = "F(1-2)R(3-4)", "T(1-2)R(3-4)"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
-    root = tmp_path_factory.mktemp("store")
-    source = datasets.find("digits").source()
-    return build(source, name="digits", size=stored_size(HPARAMS.image_size), resize="crop", root=root)
-
-
-@pytest.fixture(scope="module")
-def root(store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "store0"
 
 
 @pytest.fixture

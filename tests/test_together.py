@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +10,11 @@ import torch
 
 from fttune.backbones import catalog as backbones
 from fttune.bundle import Bundle, bundle
-from fttune.data import catalog as datasets
-from fttune.data.store import ImageStore, build
+from fttune.data.store import ImageStore
 from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
 from fttune.training.run import run_bundle
-from fttune.trial import HParams, Trial, stored_size
+from fttune.trial import HParams, Trial
 from values import HPARAMS, make_trial
 
 # The order of sums differs; a loss of a few tenths moves by this over some hundred steps.
@@ -23,16 +23,8 @@ HEAD = "F(1-3)R(4)"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
-    source = datasets.find("digits").source()
-    root = tmp_path_factory.mktemp("store")
-    return build(source, name="digits", size=stored_size(HPARAMS.image_size), resize="crop", root=root)
-
-
-@pytest.fixture(scope="module")
-def runtime(store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    base = tmp_path_factory.getbasetemp()
-    return Runtime(store=base / "store0", cache=base / "cache", device="cpu", threads=1)
+def runtime(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    return Runtime(store=root, cache=tmp_path_factory.mktemp("cache"), device="cpu", threads=1)
 
 
 def head(store: ImageStore, *, spec: str = HEAD, seed: int = 0, **changes: Any) -> Trial:

@@ -18,8 +18,7 @@ from fttune.analysis.select import select
 from fttune.backbones import catalog as backbones
 from fttune.bundle import Bundle, bundle
 from fttune.config import load_sweep
-from fttune.data import catalog as datasets
-from fttune.data.store import ImageStore, build
+from fttune.data.store import ImageStore
 from fttune.describe import spec_rows
 from fttune.errors import ConfigError, StoppedError
 from fttune.layers import LayerSpec
@@ -31,7 +30,7 @@ from fttune.training.convex import STRENGTHS, Regression, scaled, training_set
 from fttune.training.inputs import Inputs, Labelled
 from fttune.training.loop import Leg, Route, fit_legs
 from fttune.training.run import run_bundle
-from fttune.trial import Trial, Views, stored_size
+from fttune.trial import Trial, Views
 from fttune.ways import WAYS, Phase, Way, phases
 from small_sweeps import write_sweep
 from values import HPARAMS, make_trial
@@ -40,23 +39,6 @@ CLOCKED = {"seconds", "data_seconds", "feature_seconds", "train_seconds", "eval_
 IDENTITY = {"trial_id", "spec", "mode", "way"}
 FROZEN, TUNED = "F(1-3)R(4)", "T(1-3)R(4)"
 DEEP = LayerSpec.parse("T(1-9)R(10)")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
-    root = tmp_path_factory.mktemp("store")
-    source = datasets.find("digits").source()
-    return build(source, name="digits", size=stored_size(HPARAMS.image_size), resize="crop", root=root)
-
-
-@pytest.fixture(scope="module")
-def root(store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp() / "store0"
-
-
-@pytest.fixture
-def runtime(root: Path, tmp_path: Path) -> Runtime:
-    return Runtime(store=root, cache=tmp_path / "cache", state=tmp_path / "state", device="cpu", threads=1)
 
 
 def trial_on(store: ImageStore, spec: str, way: str = "plain", *, views: Views = "flip", **changes: Any) -> Trial:
