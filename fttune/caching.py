@@ -67,15 +67,16 @@ def told(layers: Sequence[Layer]) -> list[str]:
 
 
 def without(bundles: Iterable[Bundle], layers: Sequence[Layer]) -> list[Bundle]:
-    """The bundles, their depths less those that are not kept."""
+    """The bundles, their depths less those that are not kept; without features no trials train together."""
     dropped = {(layer.dataset, layer.backbone, layer.depth) for layer in layers if not layer.kept}
-    return [
-        Bundle(
-            trials=bundle.trials,
-            depths=tuple(depth for depth in bundle.depths if (*_images(bundle.trials[0]), depth) not in dropped),
-        )
-        for bundle in bundles
-    ]
+    left: list[Bundle] = []
+    for bundle in bundles:
+        first = bundle.trials[0]
+        depths = tuple(depth for depth in bundle.depths if (*_images(first), depth) not in dropped)
+        whole = depths == bundle.depths or first.cell.spec.frozen in depths
+        groups = [bundle.trials] if whole else [(trial,) for trial in bundle.trials]
+        left += [Bundle(trials=group, depths=depths) for group in groups]
+    return left
 
 
 def _weigh(model: CostModel, trials: Sequence[Trial], depth: int) -> tuple[tuple[str, str, int], int, float] | None:

@@ -178,9 +178,9 @@ def price(model: CostModel, trials: Sequence[Trial]) -> Callable[[Trial], float]
     return known.__getitem__ if trials and len(known) == len(trials) else None
 
 
-def jobs(model: CostModel, bundles: Sequence[Bundle]) -> list[float] | None:
-    """Seconds of each bundle, the passes over images included; None where one is not known."""
-    features = model.features(trial for bundle in bundles for trial in bundle.trials)
+def jobs(model: CostModel, bundles: Sequence[Bundle], done: Sequence[Trial] = ()) -> list[float] | None:
+    """Seconds of each bundle, with the passes over images that no `done` trial made; None where one is not known."""
+    features = model.features([*done, *(trial for bundle in bundles for trial in bundle.trials)])
     spent: list[float] = []
     for bundle in bundles:
         alone = model.seconds(bundle.trials[0])
@@ -196,14 +196,14 @@ def longest_first(model: CostModel, bundles: Sequence[Bundle]) -> list[Bundle]:
     return [bundles[place] for place in ranked(model, bundles)]
 
 
-def ranked(model: CostModel, bundles: Sequence[Bundle]) -> list[int]:
+def ranked(model: CostModel, bundles: Sequence[Bundle], done: Sequence[Trial] = ()) -> list[int]:
     """Places of bundles by falling cost, so that no long one is left to run alone at the end; as they are if one is
     unknown.
 
     Of those that cost nearly the same, the ones on the same images and network go one after another: what they share
     is then still in memory, and still in a cache with room for less than everything.
     """
-    spent = jobs(model, bundles)
+    spent = jobs(model, bundles, done)
     if spent is None:
         return list(range(len(bundles)))
     shared = [_shared(bundle.trials[0]) for bundle in bundles]

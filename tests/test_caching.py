@@ -48,6 +48,14 @@ def test_a_short_training_on_many_views_does_not_pay_for_them() -> None:
     ]
 
 
+def test_classifiers_whose_features_are_not_kept_are_jobs_of_their_own() -> None:
+    trials = [make_trial("F(1-3)R(4)", hparams=replace(HPARAMS, lr=lr, views="flip")) for lr in (0.1, 0.2, 0.3)]
+    (layer,) = choose(MODEL, trials, 0)
+    assert [len(job.trials) for job in bundle(trials)] == [3]
+    assert [job.trials for job in without(bundle(trials), [layer])] == [(trial,) for trial in trials]
+    assert without(bundle(trials), [replace(layer, kept=True)]) == bundle(trials)
+
+
 def test_what_is_not_known_is_kept() -> None:
     assert choose(CostModel(times={}, images={}), TRIALS, 0) == []
     assert without(bundle(TRIALS), []) == bundle(TRIALS)

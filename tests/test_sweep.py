@@ -273,19 +273,20 @@ def test_a_quarter_of_a_gpu_puts_four_trials_side_by_side(tmp_path: Path) -> Non
     assert watcher.most == 4
 
 
-def test_what_waits_starts_in_the_order_that_the_trials_before_it_teach(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [None, 1], ids=["Tune asked for all", "Tune asked for one"])
+def test_what_waits_starts_in_the_order_that_the_trials_before_it_teach(tmp_path: Path, most: int | None) -> None:
     from fttune.sweep.cluster import cluster
     from fttune.sweep.tune import run_jobs
 
     sweep = load_sweep(write_sweep(tmp_path), ["grid.seeds=[0,1,2]"])
     ground, watcher, told = prepare(sweep, machine(sweep), lambda *_: None), Watcher(), []
-    trials = ground.trials[:6]
+    resources, trials = sweep.resources.model_copy(update={"max_concurrent": most}), ground.trials[:6]
 
     def backwards(jobs: Sequence[Job], records: Sequence[RunRecord]) -> list[int]:
         told.append([record.trial_id for record in records])
         return [*reversed(range(len(jobs)))]
 
     with cluster(None, cpus=1):
-        run_jobs([*map(Bundle.alone, trials)], machine(sweep), sweep.resources, [watcher], order=backwards)
+        run_jobs([*map(Bundle.alone, trials)], machine(sweep), resources, [watcher], order=backwards)
     assert watcher.finished_ids == [trials[place].id for place in (0, 5, 1, 2, 4, 3)]
     assert told == [watcher.finished_ids[:ended] for ended in (1, 2, 4)]

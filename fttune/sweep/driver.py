@@ -12,12 +12,12 @@ from fttune.config import Sweep
 from fttune.cost import START, CostModel, Images, StageTimes, jobs, makespan, price
 from fttune.data.dataset import Dataset
 from fttune.errors import AbsentDataError, ConfigError, UsageError
-from fttune.files import claimed, held, place
+from fttune.files import claimed, held, place, writing
 from fttune.plan import Plan, cost, only, pending
 from fttune.record import RunRecord
 from fttune.runtime import Runtime, cores
 from fttune.sweep.budget import Brake
-from fttune.sweep.ground import Ground
+from fttune.sweep.ground import Ground, studies_file
 from fttune.sweep.leftovers import Leftovers
 from fttune.sweep.progress import Display
 from fttune.sweep.sequel import Sequel
@@ -155,14 +155,15 @@ def follow(
         for hear in hearers:
             hear(new, done, unknown)
 
-    return Sequel(
-        ground.agenda(keep=True),
-        records,
-        make,
-        conditions=choice.only,
-        most=None if choice.limit is None else choice.limit - len(chosen),
-        tell=tell,
-    )
+    with writing(studies_file(ground.sweep).parent):
+        return Sequel(
+            ground.agenda(keep=True),
+            records,
+            make,
+            conditions=choice.only,
+            most=None if choice.limit is None else choice.limit - len(chosen),
+            tell=tell,
+        )
 
 
 def work(

@@ -1,6 +1,7 @@
 """How Tune comes by the runs of a ledger: one by one, those too that are added while others run."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -29,19 +30,29 @@ class Feed(Searcher):
         """`most` at once; `waits` while any run is open, for what may follow from it."""
         super().__init__()
         self._runs, self._most, self._waits, self._known = runs, most, waits, len(runs)
-        self._next, self._open = 0, set[str]()
+        self._seen, self._left, self._open = 0, deque[int](), set[str]()
 
     def suggest(self, trial_id: str) -> Any:
-        if self._next == len(self._runs):
+        self._look()
+        if not self._left:
             return None if self._waits and self._open else Searcher.FINISHED
         if self._most and len(self._open) >= self._most:
             return None
-        run = self._runs[self._next]
         self._open.add(trial_id)
-        self._next += 1
+        number = self._left.popleft()
+        run = self._runs[number]
         # Tune writes down each config again and again: what workers know already is told by its number.
-        later = None if self._next <= self._known else Later(job=run.job)
-        return {"job": self._next - 1, "share": run.share, "later": later}
+        later = None if number < self._known else Later(job=run.job)
+        return {"job": number, "share": run.share, "later": later}
+
+    def sort(self, order: Callable[[Sequence[int]], Sequence[int]]) -> None:
+        """Put in order what Tune has not asked for yet, by the numbers of the runs."""
+        self._look()
+        self._left = deque(order([*self._left]))
+
+    def _look(self) -> None:
+        self._left.extend(range(self._seen, len(self._runs)))
+        self._seen = len(self._runs)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self._open.discard(trial_id)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
+from fttune.sweep.feed import Feed
+
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
 
@@ -14,13 +16,14 @@ if TYPE_CHECKING:
 class Queue(FIFOScheduler):
     """First come, first served, until some runs have ended: by then it is known better what each takes.
 
-    `order` is given the numbers of the waiting jobs when 1, 2, 4, 8, ... runs have ended, and gives them back as they
-    are to start. Tune's own scheduler looks through all trials there ever were whenever it starts one.
+    `order` is given the numbers of the waiting runs when 1, 2, 4, 8, ... have ended, and gives them back as they are to
+    start: of those that Tune has asked the feed for, and of those that it has not. Tune's own scheduler looks through
+    all trials there ever were whenever it starts one.
     """
 
-    def __init__(self, order: Callable[[Sequence[int]], Sequence[int]]) -> None:
+    def __init__(self, feed: Feed, order: Callable[[Sequence[int]], Sequence[int]]) -> None:
         super().__init__()
-        self._order, self._waiting, self._ended = order, deque[Trial](), 0
+        self._feed, self._order, self._waiting, self._ended = feed, order, deque[Trial](), 0
 
     def __getstate__(self) -> dict[str, Any]:
         # Saved by Tune, and never restored: what is logged is the state.
@@ -34,6 +37,7 @@ class Queue(FIFOScheduler):
         if self._ended.bit_count() == 1:
             waiting = {trial.config["job"]: trial for trial in self._waiting if _waits(trial)}
             self._waiting = deque(waiting[job] for job in self._order([*waiting]))
+            self._feed.sort(self._order)
 
     def choose_trial_to_run(self, tune_controller: "TuneController") -> Trial | None:
         while self._waiting and not _waits(self._waiting[0]):

@@ -82,7 +82,7 @@ def _round(
         known = [run.job for run in ledger.runs]
         worker = tune.with_parameters(_Worker, jobs=known, runtime=runtime, supply=supply)
         feed = Feed(ledger.runs, resources.max_concurrent, waits=more is not None)
-        queue = Queue(lambda waiting: _ordered(waiting, ledger, order))
+        queue = Queue(feed, lambda waiting: _ordered(waiting, ledger, order))
         tuner = tune.Tuner(
             tune.with_resources(worker, lambda config: _bundle(resources.cpu, config["share"], avoid)),
             tune_config=tune.TuneConfig(reuse_actors=True, search_alg=feed, scheduler=queue, num_samples=-1),
@@ -106,7 +106,7 @@ def _round(
 
 def _ordered(waiting: Sequence[int], ledger: Ledger, order: Order) -> list[int]:
     """Numbers of runs, as `order` wants their jobs."""
-    places = order([ledger.runs[number].job for number in waiting], ledger.outcome.finished)
+    places = order([ledger.runs[number].job for number in waiting], ledger.outcome.finished) if waiting else ()
     return [waiting[place] for place in places]
 
 

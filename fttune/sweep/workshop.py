@@ -41,7 +41,9 @@ class Workshop:
     def order(self, waiting: Sequence["Job"], records: Sequence[RunRecord]) -> list[int]:
         """Places of jobs that wait, the longest first by what this run's trials have taught; distances at the end."""
         self._model = cost_model(self._ground, self._runtime, [*self._records, *records], self._trials)
+        ended = {record.trial_id for record in records}
+        done = [trial for trial in self._trials if trial.id in ended]
         bundles = {place: job for place, job in enumerate(waiting) if isinstance(job, Bundle)}
         places = [*bundles]
-        first = [places[rank] for rank in ranked(self._model, [*bundles.values()])]
+        first = [places[rank] for rank in ranked(self._model, [*bundles.values()], done)]
         return [*first, *(place for place in range(len(waiting)) if place not in bundles)]
