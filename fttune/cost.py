@@ -55,7 +55,7 @@ class StageTimes:
             told: dict[str, Any] = json.loads(cls.place(folder, backbone, image_size, threads, gpu=gpu).read_text())
             told |= {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
             found = cls(**told)
-        except (FileNotFoundError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError):  # an order, or an estimate, is not worth a sweep
             return None
         return found if found.gpu == gpu else None
 

@@ -21,11 +21,11 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 
 @contextmanager
-def handler_kept() -> Iterator[None]:
-    """Put SIGTERM's handler back after a block that exchanges it for one of its own."""
-    before = signal.getsignal(signal.SIGTERM)
+def handler_kept(number: int) -> Iterator[None]:
+    """Put a signal's handler back after a block that exchanges it for one of its own."""
+    before = signal.getsignal(number)
     try:
         yield
     finally:
         if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(number, before)

@@ -1,5 +1,6 @@
 """What goes wrong on machines, done to real sweeps: every trial ends once, with the result of an undisturbed run."""
 
+import os
 import re
 import shutil
 import signal
@@ -77,6 +78,21 @@ def test_a_driver_killed_with_9_leaves_no_process_and_the_same_command_goes_on(t
     assert again.returncode == 0, again.stderr
     assert_as_if_nothing_had_happened(tmp_path, sweep)
     gone(everyone, 90)  # Ray's own agents first try for a minute to tell the driver of its end
+
+
+def test_a_machine_that_ends_workers_and_driver_at_once_leaves_nothing_running(tmp_path: Path) -> None:
+    sweep = write_long_sweep(tmp_path)
+    driver = Driver(tmp_path, sweep, "--limit", "2")
+    driver.until(lambda: len(checkpoints(tmp_path)) == 2)  # no trial is left that was not started
+    everyone = driver.family()
+    for worker in driver.workers():
+        os.kill(worker, signal.SIGTERM)
+    driver.kill(signal.SIGTERM)
+    assert driver.end() == 130, driver.told
+    gone(everyone)
+    again = fttune("run", sweep)
+    assert again.returncode == 0, again.stderr
+    assert_as_if_nothing_had_happened(tmp_path, sweep)
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])

@@ -286,7 +286,9 @@ def test_what_waits_starts_in_the_order_that_the_trials_before_it_teach(tmp_path
         told.append([record.trial_id for record in records])
         return [*reversed(range(len(jobs)))]
 
+    handler = signal.getsignal(signal.SIGINT)
     with cluster(None, cpus=1):
         run_jobs([*map(Bundle.alone, trials)], machine(sweep), resources, [watcher], order=backwards)
     assert watcher.finished_ids == [trials[place].id for place in (0, 5, 1, 2, 4, 3)]
+    assert signal.getsignal(signal.SIGINT) is handler, "Tune leaves its own behind, which would swallow the next signal"
     assert told == [watcher.finished_ids[:ended] for ended in (1, 2, 4)]

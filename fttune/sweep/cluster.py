@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -60,7 +61,7 @@ def _loopback() -> Iterator[None]:
 def _start(address: str | None, local: dict[str, Any]) -> None:
     """Join the cluster at `address`, or start one as `local` describes."""
     try:
-        with handler_kept():
+        with handler_kept(signal.SIGTERM):
             ray.init(
                 address=address or "local",
                 log_to_driver=False,

@@ -6,11 +6,12 @@ With `cluster`, `admission`, `feed` and `queue`, the only file that imports ray.
 import logging
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray import tune
@@ -21,6 +22,7 @@ from fttune.bundle import Bundle
 from fttune.config import Resources
 from fttune.errors import ConfigError
 from fttune.footprint import Footprint
+from fttune.interrupt import handler_kept
 from fttune.runtime import Runtime
 from fttune.sweep.feed import Feed, Later
 from fttune.sweep.fraction import shares
@@ -96,12 +98,25 @@ def _round(
                 stop=_Stop(lambda: stop(ledger.outcome)),
             ),
         )
+        heard = _fit(tuner)
+    if heard == "twice":
+        ledger.close(())
+        return False
+    # Machines that are shut down tell workers and driver at once: then every trial may have said that it was stopped.
+    return ledger.close(_lost(dead, ledger.runs)) and not heard
+
+
+def _fit(tuner: tune.Tuner) -> Literal["", "once", "twice"]:
+    """Run it; how often it was interrupted, while it ran and while Tune was ending its trials after that."""
+    with handler_kept(signal.SIGINT):
+        before = signal.getsignal(signal.SIGINT)
         try:
             tuner.fit()
-        except KeyboardInterrupt:  # a second one, while Tune was ending its trials after the first
-            ledger.close(())
-            return False
-    return ledger.close(_lost(dead, ledger.runs))
+        except KeyboardInterrupt:
+            return "twice"
+        # Tune puts a handler of its own there, and the old one back only once it has heard a signal.
+        caught = threading.current_thread() is threading.main_thread()
+        return "once" if caught and signal.getsignal(signal.SIGINT) is before else ""
 
 
 def _ordered(waiting: Sequence[int], ledger: Ledger, order: Order) -> list[int]:
