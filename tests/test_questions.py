@@ -57,7 +57,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         tracker.finish_trial(run, parent, record, "", at)
     (folder / "docs").mkdir()
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder / "docs")}}).execute()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow itself may have set it in a test before
+        NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder / "docs")}}).execute()
     return shown(notebook)
 
 

@@ -159,14 +159,15 @@ def test_an_interrupt_loses_nothing_and_the_same_command_goes_on(tmp_path: Path)
 
 def test_being_terminated_is_an_interrupt_while_ray_runs_and_after_its_end_too() -> None:
     code = """
-import os, signal
+import os, signal, time
 from fttune.interrupt import terminated_as_interrupted
 from fttune.sweep.cluster import cluster
 
 def terminated():
     try:
         os.kill(os.getpid(), signal.SIGTERM)
-        signal.pause()
+        for _ in range(100):  # another thread may be the one that the signal wakes
+            time.sleep(0.1)
     except KeyboardInterrupt:
         return True
 
