@@ -157,48 +157,6 @@ def test_an_interrupt_loses_nothing_and_the_same_command_goes_on(tmp_path: Path)
         assert [point.step for point in curve_of(database(tmp_path), run.info.run_id)] == [500, 1000, 1500, 2000]
 
 
-def test_being_terminated_is_an_interrupt_while_ray_runs_and_after_its_end_too() -> None:
-    code = """
-import os, signal, time
-from fttune.interrupt import terminated_as_interrupted
-from fttune.sweep.cluster import cluster
-
-def terminated():
-    try:
-        os.kill(os.getpid(), signal.SIGTERM)
-        for _ in range(100):  # another thread may be the one that the signal wakes
-            time.sleep(0.1)
-    except KeyboardInterrupt:
-        return True
-
-with terminated_as_interrupted():
-    with cluster(None, cpus=1):
-        print(terminated())
-    print(terminated())
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["True", "True"], done.stderr
-    assert done.returncode == 0
-
-
-def test_a_cluster_of_our_own_listens_on_this_machine_alone() -> None:
-    code = """
-import psutil, ray
-from fttune.sweep.cluster import cluster
-
-with cluster(None, cpus=1):
-    ray.get(ray.remote(lambda: 1).remote())
-    us = psutil.Process()
-    for process in (us, *us.children(recursive=True)):
-        print(*(one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    places = done.stdout.split()
-    assert len(places) >= 4, "the driver, the head, the node, a worker"
-    assert {place.removeprefix("::ffff:") for place in places} == {"127.0.0.1"}
-
-
 def test_a_server_killed_in_mid_sweep_is_caught_up_later(tmp_path: Path) -> None:
     store, port = make_database(tmp_path), free_port()
     sweep = write_sweep(tmp_path, tracking={"uri": f"http://127.0.0.1:{port}"}, resources={"max_concurrent": 1})

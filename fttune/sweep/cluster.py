@@ -1,5 +1,6 @@
 """The Ray cluster of a sweep: one that runs, or one of our own on this machine."""
 
+import gc
 import logging
 import os
 import signal
@@ -36,7 +37,20 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
                 await_worker()
             yield
         finally:
-            ray.shutdown()
+            with _collector_at_rest():
+                ray.shutdown()
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Let no thread collect garbage: Ray ends the process if one lets go of a reference while the core shuts down."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextmanager
