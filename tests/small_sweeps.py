@@ -51,7 +51,7 @@ def write_sweep(folder: Path, **changes: Any) -> Path:
 
 
 def database(folder: Path) -> str:
-    """The default tracker of commands run in `folder`; MLflow keeps one connection for a relative path for ever."""
+    """The default tracker of commands run in `folder`."""
     return f"sqlite:///{folder}/mlflow.db"
 
 

@@ -141,11 +141,7 @@ def test_two_folders_of_one_name_have_a_sweep_each(tmp_path: Path, network: str)
     assert all(name.startswith("recommend-photos-") for name in names)
 
 
-def test_a_verified_answer_is_of_runs_on_these_images(
-    target: Path, network: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # In full: a process that has once asked MLflow for a relative database holds on to that one.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd()}/mlflow.db")
+def test_a_verified_answer_is_of_runs_on_these_images(target: Path, network: str) -> None:
     asked = ("--backbone", network, "--images-per-class", "2")
     done = command("recommend", target, *asked, "--verify", "--json")
     assert done.returncode == 0, done.stderr

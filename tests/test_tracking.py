@@ -211,7 +211,10 @@ def test_a_record_of_another_version_is_read_or_refused_by_name(tracker: Tracker
 
 
 def test_the_default_is_a_database_in_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     assert resolve_uri(None) == "sqlite:///mlflow.db"
     tracker = Tracker(None, "fttune")
@@ -221,6 +224,8 @@ def test_the_default_is_a_database_in_the_current_folder(
     assert (tmp_path / "mlflow.db").exists()
     assert runs_of(tracker.uri, "fttune")[0].info.artifact_uri.startswith((tmp_path / "mlartifacts").as_uri())
     assert capfd.readouterr() == ("", "")
+    monkeypatch.chdir(tmp_path_factory.mktemp("another"))
+    assert Tracker(None, "fttune").records() == [], "a process that goes elsewhere finds what is there"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     assert (resolve_uri(None), resolve_uri("sqlite:///x.db")) == ("http://elsewhere", "sqlite:///x.db")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fttune.errors import ConfigError
 from fttune.secrets import masked
-from fttune.tracking.uri import reason
+from fttune.tracking.uri import in_full, reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +46,7 @@ def connect(uri: str) -> "MlflowClient":
         with warnings.catch_warnings():
             # Importing its store, MLflow uses an option that SQLAlchemy is about to drop.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return mlflow().MlflowClient(uri)
+            return mlflow().MlflowClient(in_full(uri))
     except mlflow().MlflowException as error:
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise

@@ -33,6 +33,12 @@ def database_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
+def in_full(uri: str) -> str:
+    """The URI with the file of an SQLite database in full: MLflow opens a relative one where the process first was."""
+    file = database_file(uri)
+    return f"{_SQLITE}{file.absolute()}" if file else uri
+
+
 def reason(error: Exception) -> str:
     """Why something failed: a few words where it is a known reason, else the beginning of the message, in one line."""
     text = " ".join(str(error).partition("[SQL:")[0].split())
