@@ -121,8 +121,8 @@ def test_what_failed_is_not_promised_to_run_and_is_told_with_what_runs_it(target
     parent = tracker.open_sweep(sweep.name)
     for trial, status in ((first, "failed"), (second, "done")):
         run = tracker.open_trial(parent, trial.id, name="x", at=1)
-        tracker.start_trial(run, parent, params={}, tags={})
-        tracker.finish_trial(run, parent, record_of(trial, status, test_accuracy=0.5, classes=3), "", 2)
+        tracker.start_trial(run, params={}, tags={})
+        tracker.finish_trial(run, record_of(trial, status, test_accuracy=0.5, classes=3), "", 2)
     again = ask(target, network)
     assert again.trying
     assert (again.trying.trials, again.trying.to_run, again.trying.failed) == (9, 7, 1)

@@ -149,7 +149,7 @@ def logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunRecord]:
     records.append(record_of(make_trial(seed=9), status="failed", error="boom", val_accuracy=None))
     for number, record in enumerate(records):
         run = tracker.open_trial(parent, record.trial_id, name="n", at=number + 1)
-        tracker.finish_trial(run, parent, record, "", number + 2)
+        tracker.finish_trial(run, record, "", number + 2)
     return records
 
 

@@ -201,4 +201,4 @@ def test_a_second_driver_is_refused_while_the_first_runs(tmp_path: Path) -> None
 
 
 def test_killing_at_random_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
-    assert soak(tmp_path, trials=12, pause=4.0, seed=0) >= 2
+    assert soak(tmp_path, trials=12, pause=1.0, seed=0, most=3) == 3

@@ -60,8 +60,8 @@ class Play:
         parent = self.tracker.open_sweep(sweep.name)
         for record in records:
             run = self.tracker.open_trial(parent, record.trial_id, name="x", at=1)
-            self.tracker.start_trial(run, parent, params={}, tags={})
-            self.tracker.finish_trial(run, parent, record, "", 2)
+            self.tracker.start_trial(run, params={}, tags={})
+            self.tracker.finish_trial(run, record, "", 2)
 
     def run(self, sweep: Sweep, trials: Sequence[Trial], ended: Mapping[Trial, float] | None = None) -> None:
         """Of a sweep's trials some end, in this order and with these accuracies on val, and the sweep with them."""

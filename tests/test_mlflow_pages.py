@@ -39,8 +39,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     records[2] = replace(records[2], status="failed", error="boom")
     for at, record in enumerate(records, start=1):
         run = tracker.open_trial(parent, record.trial_id, name=record_name(record), at=at)
-        tracker.start_trial(run, parent, params=record_params(record), tags={})
-        tracker.finish_trial(run, parent, record, "", at)
+        tracker.start_trial(run, params=record_params(record), tags={})
+        tracker.finish_trial(run, record, "", at)
     tracker.write_distance(parent, make_distance(), 9)
     (folder / "report").mkdir()
     (folder / "report" / "report.html").write_text("<h1>What was found</h1>")

@@ -54,7 +54,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     parent = tracker.open_sweep("made")
     for at, record in enumerate(RUNS, start=1):
         run = tracker.open_trial(parent, record.trial_id, name=record_name(record), at=at)
-        tracker.finish_trial(run, parent, record, "", at)
+        tracker.finish_trial(run, record, "", at)
     (folder / "docs").mkdir()
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     with pytest.MonkeyPatch.context() as patch:

@@ -33,8 +33,8 @@ def finish(tracker: Tracker, record: RunRecord, *, sweep: str = "small", at: int
     """Write a record as a sweep would; gives the run's id."""
     parent = tracker.open_sweep(sweep)
     run = tracker.open_trial(parent, record.trial_id, name=record_name(record), at=at)
-    tracker.start_trial(run, parent, params=record_params(record), tags={})
-    tracker.finish_trial(run, parent, record, "Traceback ..." if record.error else "", at)
+    tracker.start_trial(run, params=record_params(record), tags={})
+    tracker.finish_trial(run, record, "Traceback ..." if record.error else "", at)
     return run.run_id
 
 
@@ -98,7 +98,7 @@ def test_a_run_shows_the_trial_to_people(tracker: Tracker) -> None:
 def test_only_finished_trials_have_records(tracker: Tracker) -> None:
     parent = tracker.open_sweep("small")
     run = tracker.open_trial(parent, TRIAL.id, name="x", at=1)
-    tracker.start_trial(run, parent, params={}, tags={})
+    tracker.start_trial(run, params={}, tags={})
     assert tracker.records() == []
     tracker.stop_trial(run, 5)
     assert tracker.records() == []

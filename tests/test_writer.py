@@ -165,6 +165,15 @@ def test_a_second_sweep_tags_what_the_first_has_done(tracker: Tracker, tmp_path:
     assert "fttune.sweep.first" not in tags[TRIALS[1].id]
 
 
+def test_a_trial_that_another_sweep_finished_meanwhile_is_this_sweeps_too(tracker: Tracker, tmp_path: Path) -> None:
+    with Writer(tracker, tmp_path / "first", "first") as writer:
+        run(writer, TRIALS[0])
+    with Writer(tracker, tmp_path / "second", "second") as writer:
+        run(writer, TRIALS[0])
+    check(tracker.uri, TRIALS[:1])
+    assert tracker.records("second") == tracker.records("first") == tracker.records()
+
+
 def test_a_killed_driver_loses_nothing_it_was_told(tracker: Tracker, tmp_path: Path) -> None:
     code = """
 import os, signal, sys

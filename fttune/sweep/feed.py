@@ -1,7 +1,7 @@
 """How Tune comes by the runs of a ledger: one by one, those too that are added while others run."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -45,10 +45,15 @@ class Feed(Searcher):
         later = None if number < self._known else Later(job=run.job)
         return {"job": number, "share": run.share, "later": later}
 
-    def sort(self, order: Callable[[Sequence[int]], Sequence[int]]) -> None:
-        """Put in order what Tune has not asked for yet, by the numbers of the runs."""
+    @property
+    def left(self) -> list[int]:
+        """The numbers of the runs that Tune has not asked for yet, in the order in which it will get them."""
         self._look()
-        self._left = deque(order([*self._left]))
+        return [*self._left]
+
+    @left.setter
+    def left(self, numbers: Sequence[int]) -> None:
+        self._left = deque(numbers)
 
     def _look(self) -> None:
         self._left.extend(range(self._seen, len(self._runs)))

@@ -36,8 +36,9 @@ class Queue(FIFOScheduler):
         self._ended += 1
         if self._ended.bit_count() == 1:
             waiting = {trial.config["job"]: trial for trial in self._waiting if _waits(trial)}
-            self._waiting = deque(waiting[job] for job in self._order([*waiting]))
-            self._feed.sort(self._order)
+            order = self._order([*waiting, *self._feed.left])
+            self._waiting = deque(waiting[number] for number in order if number in waiting)
+            self._feed.left = [number for number in order if number not in waiting]
 
     def choose_trial_to_run(self, tune_controller: "TuneController") -> Trial | None:
         while self._waiting and not _waits(self._waiting[0]):

@@ -31,18 +31,18 @@ class Workshop:
     ) -> None:
         """`model` and `records` tell of the trials that are done."""
         self._ground, self._runtime, self._model, self._records = ground, runtime, model, records
-        self._trials = [*done]
+        self._trials = {trial.id: trial for trial in done}
         self._kept = caching.choose(model, chosen, ground.sweep.resources.cache_gb * 1e9)
 
     def jobs(self, trials: Sequence[Trial]) -> list[Bundle]:
-        self._trials += trials
+        self._trials |= {trial.id: trial for trial in trials}
         return longest_first(self._model, caching.without(bundle(trials), self._kept))
 
     def order(self, waiting: Sequence["Job"], records: Sequence[RunRecord]) -> list[int]:
         """Places of jobs that wait, the longest first by what this run's trials have taught; distances at the end."""
-        self._model = cost_model(self._ground, self._runtime, [*self._records, *records], self._trials)
-        ended = {record.trial_id for record in records}
-        done = [trial for trial in self._trials if trial.id in ended]
+        known = [*self._trials.values()]
+        self._model = cost_model(self._ground, self._runtime, [*self._records, *records], known)
+        done = [self._trials[record.trial_id] for record in records if record.trial_id in self._trials]
         bundles = {place: job for place, job in enumerate(waiting) if isinstance(job, Bundle)}
         places = [*bundles]
         first = [places[rank] for rank in ranked(self._model, [*bundles.values()], done)]

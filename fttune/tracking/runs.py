@@ -115,12 +115,14 @@ class Tracker:
             self._client.set_terminated(sweep.run_id, "FINISHED", end_time=at)
 
     def open_trial(self, sweep: SweepRun, trial_id: str, *, name: str, at: int) -> TrialRun:
-        """The one run of a trial, found, or created under the sweep's; `at` and all times are in ms since 1970."""
+        """The one run of a trial, found and made this sweep's too, or created; times are ms since 1970."""
+        tags, asked = {fields.KIND: "trial", fields.TRIAL_ID: trial_id}, fields.sweep_tag(sweep.sweep)
         with asking(self.uri):
-            tags = {fields.KIND: "trial", fields.TRIAL_ID: trial_id}
             run = self._open(
                 f"tags.`{fields.TRIAL_ID}` = '{trial_id}'", lambda: self._create(sweep, name=name, at=at, tags=tags)
             )
+            if asked not in run.data.tags:
+                tag_run(self._client, run.info.run_id, asked, "true")
             steps: list[int] = []
             if _CURVE in run.data.metrics:
                 steps = [metric.step for metric in self._client.get_metric_history(run.info.run_id, _CURVE)]
@@ -128,16 +130,13 @@ class Tracker:
             run_id=run.info.run_id, step=max(steps, default=-1), done=run.data.tags.get(fields.STATUS) == "done"
         )
 
-    def start_trial(
-        self, run: TrialRun, sweep: SweepRun, *, params: Mapping[str, str], tags: Mapping[str, str]
-    ) -> None:
+    def start_trial(self, run: TrialRun, *, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Mark a run as running, again if it failed or was stopped; what is done stays done."""
         if run.done:
             return
-        states = {fields.STATUS: "running", fields.sweep_tag(sweep.sweep): "true"}
         with asking(self.uri):
             self._client.update_run(run.run_id, status="RUNNING")
-            self._log(run.run_id, params=params, tags={**tags, **states})
+            self._log(run.run_id, params=params, tags={**tags, fields.STATUS: "running"})
 
     def add_points(self, run: TrialRun, points: Sequence[tuple[int, CurvePoint]]) -> TrialRun:
         """Add (time, point) pairs to the learning curve; steps it already has are left out."""
@@ -152,11 +151,11 @@ class Tracker:
                 self._client.log_batch(run.run_id, metrics=batch[start : start + width])
         return replace(run, step=step)
 
-    def finish_trial(self, run: TrialRun, sweep: SweepRun, record: RunRecord, traceback: str, at: int) -> TrialRun:
+    def finish_trial(self, run: TrialRun, record: RunRecord, traceback: str, at: int) -> TrialRun:
         """Write a trial's record and end its run; a done trial is left as it is. The status comes last."""
         if run.done:
             return run
-        texts = {fields.ERROR: fields.printable(record.error.partition("\n")[0]), fields.sweep_tag(sweep.sweep): "true"}
+        texts = {fields.ERROR: fields.printable(record.error.partition("\n")[0])}
         if traceback:
             texts[fields.TRACEBACK] = fields.printable(traceback)
         with asking(self.uri):

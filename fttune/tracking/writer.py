@@ -200,11 +200,11 @@ class Writer:
         for event in events:
             if kind == "started":
                 params, tags = event.body["params"], event.body["tags"]
-                tracker.start_trial(self._trial(parent, event), parent, params=params, tags=tags)
+                tracker.start_trial(self._trial(parent, event), params=params, tags=tags)
             elif kind == "finished":
                 record = fields.revive(RunRecord, event.body["record"])
                 run = self._trial(parent, event)
-                tracker.finish_trial(run, parent, record, event.body["traceback"], event.at)
+                tracker.finish_trial(run, record, event.body["traceback"], event.at)
                 del self._trials[key]
             elif kind == "stopped":
                 tracker.stop_trial(self._trial(parent, event), event.at)
