@@ -17,6 +17,7 @@ from fttune.condition import Condition, meeting
 from fttune.errors import ConfigError, UsageError, unknown
 from fttune.files import replacing, writing
 from fttune.record import RunRecord
+from fttune.tracking.fields import DEFAULT
 from fttune.tracking.runs import Tracker
 from fttune.tracking.table import to_table
 
@@ -64,7 +65,8 @@ def compare(
 
 def default_settings(*, experiment: str, uri: str | None = None) -> list[Setting]:
     """The settings that the searches of an experiment began with, of their sweeps' files."""
-    return [tuple(json.loads(text)) for text in Tracker(uri, experiment).defaults()]
+    noted = Tracker(uri, experiment).noted()
+    return [tuple(json.loads(text)) for text in sorted({noted[tag] for tag in noted if tag.startswith(f"{DEFAULT}.")})]
 
 
 def tabulate(comparison: Comparison) -> pa.Table:

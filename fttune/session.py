@@ -1,6 +1,5 @@
 """What the commands on a sweep do: plan it, run it; each from a checked sweep to what is printed."""
 
-import json
 import re
 import shlex
 import time
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fttune import caching
-from fttune.analysis.select import setting_of
 from fttune.bundle import bundle
 from fttune.config import Sweep
 from fttune.cost import CostModel
 from fttune.errors import UsageError
 from fttune.plan import Plan, only, pending
+from fttune.pledge import check_space, pledge
 from fttune.record import RunRecord
 from fttune.reporting import print_report, regenerate
 from fttune.sweep.budget import Brake, Budget
@@ -77,8 +76,9 @@ class Call:
 
 def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     """Count the trials; nothing is decoded, trained or written."""
-    runtime = machine(sweep)
-    ground, records = survey(sweep, runtime), open_tracker(sweep).records()
+    runtime, tracker = machine(sweep), open_tracker(sweep)
+    check_space(sweep, tracker)
+    ground, records = survey(sweep, runtime), tracker.records()
     whole, model = planned(ground, runtime, records)
     chosen = choose(whole, choice)
     layers = caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)
@@ -136,14 +136,14 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         say(line)
     with Writer(tracker, state_file(sweep, ".spool"), sweep.name) as writer:
         take_turn(writer, tracker, sweep.name, over)
+        check_space(sweep, tracker)
         records = tracker.records()
         whole, model = planned(ground, runtime, records)
         chosen = choose(whole, choice)
         say(_line(sweep, whole, chosen))
         expected = estimate(sweep, chosen, whole, records, model).seconds if chosen else None
         writer.adopt(whole.done)
-        if sweep.search.sampler != "fixed":
-            writer.note_default(json.dumps(setting_of(sweep.train.hparams())))
+        pledge(sweep, writer)
         if not chosen and (choice.retry_failed or whole.to_run):
             say("no trial meets these conditions")
             return NOTHING

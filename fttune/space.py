@@ -155,6 +155,12 @@ def told(domains: Mapping[str, Domain]) -> dict[str, list[Any]]:
     return {n: list(d.choices) if isinstance(d, Choices) else [d.low, d.high] for n, d in domains.items()}
 
 
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What changed from one space to another, both as `told`; empty: nothing."""
+    names, none = sorted({*old, *new}), "not searched"
+    return ", ".join(f"{n} {old.get(n, none)} -> {new.get(n, none)}" for n in names if old.get(n) != new.get(n))
+
+
 def _range(low: float, high: float) -> Range:
     if not (0 < low < high and math.isfinite(high)):
         hint = "; a value of 0 is written {choices: [0, ...]}" if low == 0 else ""
@@ -166,7 +172,7 @@ def _choices(values: Any) -> Choices:
     if not isinstance(values, list | tuple) or not values:
         raise ValueError(f"needs [low, high] or a list of values to choose from, but got {values!r}")
     values = list(map(_number, values))
-    if len({*map(str, values)}) < len(values):
+    if len({value if _is_number(value) else str(value) for value in values}) < len(values):
         raise ValueError(f"a value stands twice in {values}")
     return Choices(choices=tuple(values))
 

@@ -27,6 +27,7 @@ os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 _CLUSTERS = ("test_admission", "test_cluster_faults")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file is one process's, since its tests share sweeps; those that start nodes follow each other."""
     for item in items:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fttune.errors import ConfigError
 from fttune.files import writing
-from fttune.space import WHOLE, Choices, Domain, holds, told
+from fttune.space import WHOLE, Choices, Domain, differences, holds, told
 from fttune.trial import digest, seed_from
 
 if TYPE_CHECKING:
@@ -55,11 +55,9 @@ class Studies:
         return Study(study, domains, seed=seed_from("study", cell, key, space))
 
     def _refuse(self, cell: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-        names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-        none = "not searched"
-        changed = ", ".join(f"{name} {old.get(name, none)} -> {new.get(name, none)}" for name in names)
         raise ConfigError(
-            f"search.space changed under the running studies of {self._sweep} ({cell}: {changed}); they are kept in"
+            f"search.space changed under the running studies of {self._sweep} ({cell}: {differences(old, new)}); they"
+            " are kept in"
             f" {self.path}: put the old space back to go on with them, or begin new ones under another name of the"
             " sweep (name=OTHER), which shares the trials that are the same"
         )

@@ -100,15 +100,14 @@ class Tracker:
             notes.describe(self._client, self._experiment_id, run, sweep)
         return SweepRun(sweep=sweep, run_id=run.info.run_id)
 
-    def note_default(self, sweep: SweepRun, setting: str) -> None:
-        """Tell that a sweep searches from a setting; its run keeps each that it ever had."""
+    def note(self, sweep: SweepRun, tag: str, text: str) -> None:
+        """Tell of a sweep what its trials do not."""
         with asking(self.uri):
-            tag_run(self._client, sweep.run_id, f"{fields.DEFAULT}.{digest(setting)[:16]}", setting)
+            tag_run(self._client, sweep.run_id, tag, text)
 
-    def defaults(self) -> list[str]:
-        """The settings that the sweeps of this experiment searched from."""
-        found = [run.data.tags for run in self._runs("sweep", None)]
-        return sorted({text for tags in found for name, text in tags.items() if name.startswith(fields.DEFAULT)})
+    def noted(self, sweep: str | None = None) -> dict[str, str]:
+        """What was told of a sweep, or of every sweep, by tag."""
+        return {name: text for run in self._runs("sweep", sweep) for name, text in run.data.tags.items()}
 
     def close_sweep(self, sweep: SweepRun, at: int) -> None:
         with asking(self.uri):

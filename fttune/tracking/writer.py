@@ -81,9 +81,9 @@ class Writer:
         self._claim = own if held else None
         return held
 
-    def note_default(self, setting: str) -> None:
-        """Tell the tracker the setting that the sweep searches from. Raises UnreachableError."""
-        self._tracker.note_default(self._tracker.open_sweep(self._sweep), setting)
+    def note(self, tag: str, text: str) -> None:
+        """Tell the tracker of the sweep what its trials do not. Raises UnreachableError."""
+        self._tracker.note(self._tracker.open_sweep(self._sweep), tag, text)
 
     def started(self, trial: Trial) -> None:
         """A trial began, or began again after it failed or was interrupted."""
