@@ -1,22 +1,21 @@
 """What the asking commands do: print what was logged, or write it to a file."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow as pa
+
 from fttune import query
-from fttune.record import RunRecord
 from fttune.terminal import print_aligned, print_json, say
 
 
-def show_runs(records: Sequence[RunRecord], *, out: Path | None, as_json: bool) -> None:
+def show_runs(table: pa.Table, *, out: Path | None, as_json: bool) -> None:
     """A line for each run; every field of it in a file or as JSON."""
     if out:
-        query.save(out, query.to_table(records, RunRecord))
-        return say(f"{len(records)} runs: {out}")
+        query.save(out, table)
+        return say(f"{len(table)} runs: {out}")
     if as_json:
-        return print_json([asdict(record) for record in records])
-    return print_aligned([query.shown(record) for record in records]) if records else say("no such run")
+        return print_json(table.to_pylist())
+    return print_aligned(query.run_rows(table)) if len(table) else say("no such run")
 
 
 def show_comparison(found: query.Comparison, *, metric: str, out: Path | None, as_json: bool) -> None:

@@ -12,14 +12,14 @@ from pyarrow import csv, parquet
 
 from fttune.analysis.compare import Comparison
 from fttune.analysis.compare import compare as compare_records
-from fttune.analysis.select import Setting
+from fttune.analysis.select import Setting, choices
 from fttune.condition import Condition, meeting
 from fttune.errors import ConfigError, UsageError, unknown
 from fttune.files import replacing, writing
 from fttune.record import RunRecord
 from fttune.tracking.fields import DEFAULT
 from fttune.tracking.runs import Tracker
-from fttune.tracking.table import to_table
+from fttune.tracking.table import from_table, to_table
 
 _SHOWN = (
     "trial_id", "dataset", "images_per_class", "backbone", "spec", "seed", "role", "lr", "status", "val_accuracy",
@@ -38,8 +38,14 @@ def find(
 def runs(
     where: Sequence[str] = (), *, experiment: str = "fttune", sweep: str | None = None, uri: str | None = None
 ) -> pa.Table:
-    """The same as an Arrow table: a row for each trial, a column for each field of a RunRecord."""
-    return to_table(find(where, experiment=experiment, sweep=sweep, uri=uri), RunRecord)
+    """The same as an Arrow table: a row for each trial, a column for each field of a RunRecord.
+
+    And `chosen`: whether it has the setting that a search chose for its cell; null where there was none.
+    """
+    records = Tracker(uri, experiment).records(sweep)
+    chosen = {record.trial_id: choice for record, choice in zip(records, choices(records), strict=True)}
+    found = meeting(records, [Condition.parse(text, _types()) for text in where])
+    return to_table(found, RunRecord, marks={"chosen": [chosen[record.trial_id] for record in found]})
 
 
 def compare(
@@ -94,9 +100,9 @@ def compared(
     )
 
 
-def shown(record: RunRecord) -> dict[str, Any]:
-    """What of a run fits into a line."""
-    return {name: getattr(record, name) for name in _SHOWN}
+def run_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """What of runs fits into lines."""
+    return [{name: getattr(record, name) for name in _SHOWN} for record in from_table(table, RunRecord)]
 
 
 def level_rows(comparison: Comparison) -> list[dict[str, Any]]:

@@ -8,10 +8,11 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from pyarrow.parquet import read_table
 
-from fttune.analysis.select import searched, setting_of
+from fttune.analysis.select import cell_of, searched, setting_of
 from fttune.config import load_sweep
-from fttune.query import compare
+from fttune.query import compare, runs
 from fttune.record import RunRecord
 from fttune.tracking.runs import Tracker
 from fttune.trial import SEARCHED
@@ -122,6 +123,11 @@ def test_the_report_has_the_whole_list_what_was_chosen_and_what_it_gained(
     for row in search["rows"]:
         assert row["gain"] == pytest.approx(row["test"] - row["test of default"])
         assert sum(one["chosen"] for one in search["tried"] if one["spec"] == row["spec"]) == 2
+    table = read_table(folder / "runs.parquet")
+    assert table.equals(runs(uri=database(folder.parents[1])).select(table.column_names))
+    cells = {cell: one.chosen for cell, one in searched(records).items()}
+    wanted = {record.trial_id: setting_of(record) == cells[cell_of(record)] for record in records}
+    assert dict(zip(*table.select(["trial_id", "chosen"]).to_pydict().values(), strict=True)) == wanted
     for row in illusion["rows"]:
         tests: dict[str, list[float]] = {}
         for one in search["tried"]:

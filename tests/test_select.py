@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from constructed import make_run
 from fttune.analysis.compare import compare
 from fttune.analysis.ratios import tune_to_freeze
-from fttune.analysis.select import select, select_default, setting_of
+from fttune.analysis.select import choices, select, select_default, setting_of
 from fttune.analysis.selection import illusion_sheet, search_sheet
 from fttune.errors import StoreError
 from fttune.record import RunRecord
@@ -94,6 +94,13 @@ def test_a_search_chooses_by_its_own_draws_and_reports_seeds_that_chose_nothing(
     own = [r.setting for r in select_default(runs, {setting_of(run) for run in runs if run.lr == 0.2})]
     assert [setting[0] for setting in own] == [0.2, 0.2]
     assert select(tried("tune", (0.1, 0.9, 0.2))) == [], "what was tried is no result"
+
+
+def test_every_run_of_a_searched_cell_says_whether_it_has_what_was_chosen() -> None:
+    tuned = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9)), *repeated("tune", 0.1, 0.6), *repeated("tune", 0.2, 0.9)]
+    late = replace(tuned[1], trial_id="late", status="failed", val_accuracy=None)
+    runs = [*tuned, late, *repeated("freeze", 0.1, 0.6)]
+    assert choices(runs) == [True, False, True, True, False, False, False, None, None]
 
 
 @pytest.mark.parametrize(

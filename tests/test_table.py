@@ -25,9 +25,9 @@ def test_a_table_gives_back_its_records(rows: list[RunRecord]) -> None:
 
 def test_a_file_gives_back_its_records(tmp_path: Path) -> None:
     runs = [record_of(TRIALS[0]), record_of(TRIALS[1], status="failed", error="x" * 20_000, val_accuracy=None)]
-    write_parquet(tmp_path / "new" / "runs.parquet", runs, RunRecord)
+    write_parquet(tmp_path / "new" / "runs.parquet", to_table(runs, RunRecord))
     assert read_parquet(tmp_path / "new" / "runs.parquet", RunRecord) == runs
-    write_parquet(tmp_path / "distances.parquet", [make_distance()], DistanceRecord)
+    write_parquet(tmp_path / "distances.parquet", to_table([make_distance()], DistanceRecord))
     assert read_parquet(tmp_path / "distances.parquet", DistanceRecord) == [make_distance()]
 
 
@@ -48,7 +48,7 @@ def test_every_field_is_a_column_of_its_type() -> None:
 
 
 def test_an_empty_table_keeps_its_columns(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "runs.parquet", [], RunRecord)
+    write_parquet(tmp_path / "runs.parquet", to_table([], RunRecord))
     assert read_parquet(tmp_path / "runs.parquet", RunRecord) == []
     assert pq.read_schema(tmp_path / "runs.parquet").names == schema_of(RunRecord).names
 
@@ -71,7 +71,7 @@ def test_foreign_files_are_refused_in_one_line(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(StoreError, match="got a file that fttune did not write"):
         read_parquet(path, RunRecord)
-    write_parquet(path, [make_distance()], DistanceRecord)
+    write_parquet(path, to_table([make_distance()], DistanceRecord))
     with pytest.raises(StoreError, match="RunRecord rows is needed, but got DistanceRecord rows of version 1"):
         read_parquet(path, RunRecord)
     newer = to_table([], RunRecord)
@@ -84,7 +84,7 @@ def test_foreign_files_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write to"):
-        write_parquet(tmp_path / "file" / "runs.parquet", [], RunRecord)
+        write_parquet(tmp_path / "file" / "runs.parquet", to_table([], RunRecord))
 
 
 def test_export_of_an_experiment_nobody_used_is_an_empty_table(tmp_path: Path) -> None:

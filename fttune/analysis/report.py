@@ -15,14 +15,14 @@ from fttune.analysis.ratios import DepthPairing, Pair, Pairing, compare_depths, 
 from fttune.analysis.recommend import Box, Table, markdown, recommend
 from fttune.analysis.regret import Regret, families_of, regret
 from fttune.analysis.regret_sheet import headline, regret_sheet
-from fttune.analysis.select import Setting, select, setting_of
+from fttune.analysis.select import Setting, choices, select, setting_of
 from fttune.analysis.sheets import sheets_of
 from fttune.analysis.tables import PAPER
 from fttune.analysis.trend import Trend
 from fttune.analysis.trend_sheet import trend_sheet
 from fttune.files import replacing, writing
 from fttune.record import DistanceRecord, RunRecord
-from fttune.tracking.table import write_parquet
+from fttune.tracking.table import to_table, write_parquet
 from fttune.trial import HParams
 
 Wanted = tuple[str, int, str, str, int]  # dataset, images per class, backbone, spec with its way, seed
@@ -163,8 +163,9 @@ def write_report(report: Report, out: Path) -> None:
         )
         _write(out / "table.md", words.encode())
         _write_json(out / "table.json", report.document)
-        write_parquet(out / "runs.parquet", report.records, RunRecord)
-        write_parquet(out / "distances.parquet", report.distances, DistanceRecord)
+        chosen = {"chosen": choices(report.records)}
+        write_parquet(out / "runs.parquet", to_table(report.records, RunRecord, marks=chosen))
+        write_parquet(out / "distances.parquet", to_table(report.distances, DistanceRecord))
         drawings = {name: svg.decode() for name, svg in drawn.items()}
         _write(out / "report.html", render_page(report, notes(report).splitlines(), sheets, drawings).encode())
 

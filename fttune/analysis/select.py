@@ -143,6 +143,12 @@ def searched(done: Iterable[RunRecord]) -> dict[tuple[object, ...], Searched]:
     return cells
 
 
+def choices(records: Sequence[RunRecord]) -> list[bool | None]:
+    """Of each record, whether a search chose its setting for its cell; None where the cell was not searched."""
+    cells = {cell: one.chosen for cell, one in searched(run for run in records if run.status == "done").items()}
+    return [setting_of(run) == cells[cell] if (cell := cell_of(run)) in cells else None for run in records]
+
+
 def _settled(searches: Mapping[tuple[object, ...], Searched]) -> dict[tuple[object, ...], Searched]:
     """The searches whose choice was repeated; a single setting is a choice only beside another cell's search."""
     peers = Counter((*cell[:3], *cell[5:]) for cell in searches)  # cells that differ in spec and mode alone

@@ -31,7 +31,7 @@ def runs(
     from fttune.asking import show_runs
 
     query.check_suffix(out)
-    show_runs(query.find(where or (), experiment=experiment, sweep=sweep), out=out, as_json=as_json)
+    show_runs(query.runs(where or (), experiment=experiment, sweep=sweep), out=out, as_json=as_json)
 
 
 def compare(

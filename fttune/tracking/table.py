@@ -1,6 +1,6 @@
 """The one Arrow schema of each kind of record, read off its dataclass, and the Parquet files that hold it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType
@@ -35,10 +35,15 @@ def schema_of(kind: type[Any]) -> pa.Schema:
     return pa.schema(columns, metadata={_VERSION_KEY: _VERSION, _KIND_KEY: kind.__name__.encode()})
 
 
-def to_table(records: Sequence[Row], kind: type[Row]) -> pa.Table:
-    """N records as a table of N rows; `kind` gives the columns of an empty one."""
+def to_table(
+    records: Sequence[Row], kind: type[Row], *, marks: Mapping[str, Sequence[bool | None]] | None = None
+) -> pa.Table:
+    """N records as a table of N rows; `kind` gives the columns of an empty one, `marks` what is not in a record."""
     schema = schema_of(kind)
-    return pa.table({name: [getattr(record, name) for record in records] for name in schema.names}, schema=schema)
+    table = pa.table({name: [getattr(record, name) for record in records] for name in schema.names}, schema=schema)
+    for name, values in (marks or {}).items():
+        table = table.append_column(name, pa.array(values, pa.bool_()))
+    return table
 
 
 def from_table(table: pa.Table, kind: type[Row]) -> list[Row]:
@@ -51,10 +56,10 @@ def from_table(table: pa.Table, kind: type[Row]) -> list[Row]:
     return [revive(kind, row) for row in table.to_pylist()]
 
 
-def write_parquet(path: Path, records: Sequence[Row], kind: type[Row]) -> None:
+def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a table whole or not at all; StoreError or DataError where there is no room or no right."""
     with writing(path.parent), replacing(path) as temporary:
-        pq.write_table(to_table(records, kind), temporary)
+        pq.write_table(table, temporary)
 
 
 def read_parquet(path: Path, kind: type[Row]) -> list[Row]:
@@ -75,7 +80,7 @@ def read_parquet(path: Path, kind: type[Row]) -> list[Row]:
 def export(tracker: Records, path: Path) -> int:
     """Write every finished trial of an experiment to `path` (runs.parquet); gives their number."""
     records = tracker.records()
-    write_parquet(path, records, RunRecord)
+    write_parquet(path, to_table(records, RunRecord))
     return len(records)
 
 
