@@ -153,10 +153,10 @@ def logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunRecord]:
     return records
 
 
-def test_runs_are_an_arrow_table_of_every_field(logged: list[RunRecord]) -> None:
+def test_runs_are_an_arrow_table_of_every_field_and_of_what_was_chosen(logged: list[RunRecord]) -> None:
     table = fttune.runs(["seed<1", "status=done"])
     assert isinstance(table, pa.Table)
-    assert table.column_names == [field.name for field in fields(RunRecord)]
+    assert table.column_names == [*(field.name for field in fields(RunRecord)), "chosen"]
     assert sorted(table.column("trial_id").to_pylist()) == sorted(r.trial_id for r in logged if r.seed == 0)
     assert runs(experiment="no such experiment").num_rows == 0
     assert fttune.compare("mode", ["dataset"]).column("pairs").to_pylist() == [0, 2]
