@@ -27,14 +27,6 @@ os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 _CLUSTERS = ("test_admission", "test_cluster_faults")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file is one process's, since its tests share sweeps; those that start nodes follow each other."""
-    for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group("clusters" if name in _CLUSTERS else name))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Tests that start nodes run alone on the machine, others beside each other."""
