@@ -122,6 +122,17 @@ def test_searches_of_unequal_budgets_are_no_pair_unless_that_is_asked_for(tuned:
         assert bool([note for note in found.notes if "--unequal" in note]) is not unequal
 
 
+def test_with_unequal_budgets_the_defaults_of_two_sweeps_stay_apart() -> None:
+    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9)), *repeated("tune", 0.1, 0.6), *repeated("tune", 0.2, 0.9)]
+    runs += [*tried("freeze", (0.1, 0.5, 0.2)), *repeated("freeze", 0.1, 0.4), *repeated("freeze", 0.2, 0.5)]
+    own = {setting_of(run) for run in runs}
+    found = compare(runs, by="mode", confidence=0.95, defaults=own, unequal=True).levels
+    assert [(one.held["setting"], one.level, one.runs, one.pairs) for one in found] == [
+        ("chosen", "freeze", 2, 0), ("chosen", "tune", 2, 2), ("default", "freeze", 4, 0), ("default", "tune", 4, 4)
+    ]  # fmt: skip
+    assert found[-1].difference == pytest.approx((2 * 0.2 + 2 * 0.4) / 4), "each with the same rate"
+
+
 def test_equal_searches_may_choose_what_they_like_and_the_pair_says_what_each_was_given() -> None:
     runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.8, 0.2)), *repeated("tune", 0.1, 0.6)]
     runs += [*tried("freeze", (0.1, 0.5, 0.2), (0.2, 0.6, 0.2)), *repeated("freeze", 0.2, 0.4)]

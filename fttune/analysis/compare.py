@@ -111,11 +111,14 @@ def compare(
     if by in hold:
         raise ConfigError(f"compare: {by} is compared, so it cannot be held")
     runs = [run for run in _chosen(records, by, defaults) if getattr(run.record, metric) is not None]
+    budgets = {run.budget for run in runs if run.setting == "chosen" and not is_convex(run.record.way)}
+    if unequal:
+        runs = [replace(run, budget=()) if run.chosen else run for run in runs]
     names = (*hold, *(("setting",) if any(run.setting for run in runs) else ()))
     groups: dict[tuple[Value, ...], list[_Run]] = defaultdict(list)
     for run in runs:
         held = [run.setting or "only" if axis == "setting" else _held(run.record, axis, by) for axis in names]
-        groups[tuple(held)].append(run if not unequal else replace(run, budget=()))
+        groups[tuple(held)].append(run)
     levels: list[Level] = []
     lone = 0
     for place in sorted(groups, key=_sortable):
@@ -124,7 +127,6 @@ def compare(
         levels += here
     failed = sum(record.status != "done" for record in records)
     unfinished = 0 if by in SEARCHED else _unfinished(records)
-    budgets = {run.budget for run in runs if run.setting == "chosen" and not is_convex(run.record.way)}
     solved = sorted({run.record.mode for run in runs if is_convex(run.record.way)}) if by == "mode" else []
     notes = {
         f"cells whose search has not come to repeated runs at its choice, so it is left out: {unfinished}": unfinished,
@@ -143,6 +145,7 @@ class _Run:
     budget: tuple[object, ...]  # of the search: settings, trials and steps; the setting itself where it was but one
     setting: str = ""  # chosen or default, where there was a search
     given: Given = NOTHING  # what the search took
+    chosen: bool = False  # the one setting of its cell, so that no other is told apart from it by its budget
 
 
 def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting]) -> list[_Run]:
@@ -167,7 +170,8 @@ def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting]
 def _run(record: RunRecord, result: Result, setting: str) -> _Run:
     own = result.tried == 1 or setting == "default"
     budget = result.setting if own else (result.tried, result.given.trials, result.given.steps)
-    return _Run(record=record, budget=budget, setting=setting if result.given.trials else "", given=result.given)
+    shown, chosen = setting if result.given.trials else "", setting == "chosen"
+    return _Run(record=record, budget=budget, setting=shown, given=result.given, chosen=chosen)
 
 
 def _unfinished(records: Sequence[RunRecord]) -> int:
