@@ -31,7 +31,7 @@ def regenerate(
 ) -> tuple[Report, Path]:
     """From the logged runs of one sweep or several, with its folder; named, cut and kept as the first says.
 
-    `read`: what was just read of the experiment that holds them all.
+    `read`: the trials of the one sweep, where they were just read.
     """
     sweep, _, tracker = parts[0]
     folder = out or Path("runs") / sweep.name
@@ -65,8 +65,8 @@ def _logged(
     sweep: Sweep, ground: Ground, tracker: Tracker, read: Sequence[RunRecord] | None = None
 ) -> tuple[list[RunRecord], list[DistanceRecord]]:
     """This sweep's trials and measurements as it stands now, where they can be told on this machine."""
-    records = tracker.records(sweep.name) if read is None or not ground.whole else [*read]
-    if ground.whole:
+    records = tracker.records(sweep.name) if read is None else [*read]
+    if read is None and ground.whole:
         ids = {trial.id for trial in ground.asked(records).trials}
         records = [record for record in records if record.trial_id in ids]
     places = {(record.data_digest, record.weights_digest, record.image_size, record.resize) for record in records}

@@ -200,7 +200,9 @@ def _verdict(
         code = NOTHING
     if not whole.done:
         return code
-    report, folder = regenerate([(ground.sweep, ground, tracker)], call.out, records)
+    ids = {trial.id for trial in asked.trials}
+    own = [record for record in records if record.trial_id in ids]
+    report, folder = regenerate([(ground.sweep, ground, tracker)], call.out, own)
     if call.quiet:
         say(f"report: {folder / 'report.html'}")
     else:
