@@ -29,6 +29,7 @@ from fttune.data.splits import make_split
 from fttune.data.store import build
 from fttune.runtime import cores
 from fttune.sweep.cluster import ALLOCATOR
+from fttune.tracking.client import connect
 from fttune.tracking.runs import Tracker
 from fttune.trial import seed_from, stored_size
 
@@ -78,8 +79,8 @@ def run_plain(grid: dict[str, Any], scratch: Path, environment: Mapping[str, str
     return perf_counter() - start, json.loads((scratch / "results.json").read_text())
 
 
-def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[Any]]:
-    """Wall seconds and what each trial came to."""
+def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[Any], list[tuple[float, float]]]:
+    """Wall seconds, what each trial came to, and when each began and ended."""
     scratch.mkdir()
     sets = [
         f"{f.name}: {{path: {f.resolve()}, images_per_class: {options.images}, val: {VAL}, test: {TEST}}}"
@@ -100,7 +101,9 @@ def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[
     start = perf_counter()
     subprocess.run(words, cwd=scratch, env={**os.environ, **places}, check=True, stdout=subprocess.DEVNULL)
     wall = perf_counter() - start
-    records = Tracker(f"sqlite:///{scratch}/mlflow.db", "fttune").records()
+    uri = f"sqlite:///{scratch}/mlflow.db"
+    spans = [(run.info.start_time / 1000, run.info.end_time / 1000) for run in logged(uri)]
+    records = Tracker(uri, "fttune").records()
     rows = [
         {
             "split": f"{record.dataset}/{record.images_per_class}",
@@ -112,7 +115,25 @@ def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[
         }
         for record in records
     ]
-    return wall, rows
+    return wall, rows, spans
+
+
+def logged(uri: str) -> list[Any]:
+    """The trials' runs as MLflow has them."""
+    client = connect(uri)
+    experiment = client.get_experiment_by_name("fttune")
+    assert experiment
+    return list(client.search_runs([experiment.experiment_id], "tags.`fttune.kind` = 'trial'"))
+
+
+def idle_tail(spans: Sequence[tuple[float, float]], slots: int) -> float:
+    """The share of slot time for which slots stand idle at the end, once there is no trial left to start."""
+    moments = sorted([*((start, 1) for start, _ in spans), *((end, -1) for _, end in spans)])
+    idle, running, before = 0.0, 0, moments[0][0]
+    for now, change in moments:
+        idle = 0.0 if running >= slots else idle + (slots - running) * (now - before)
+        running, before = running + change, now
+    return idle / (slots * (moments[-1][0] - moments[0][0]))
 
 
 def by_kind(rows: list[Any], name: str) -> dict[tuple[str, int], float]:
@@ -158,7 +179,7 @@ def main() -> None:
             "steps": options.steps,
             "report_every": options.report_every,
         }
-        ours, rows = run_fttune(options, scratch / "fttune")
+        ours, rows, spans = run_fttune(options, scratch / "fttune")
         print(f"fttune {ours:.0f} s", file=sys.stderr)
         ways = [run_plain(grid, scratch / "plain", {})]
         if options.allocator:
@@ -178,6 +199,7 @@ def main() -> None:
     if devices == ["cpu"]:
         floor = sum(row["seconds"] for row in rows) / cores()
         print(f"Floor {floor:.0f} s: fttune takes {ours / floor:.2f} times that, start and report included.")
+        print(f"Idle tail: {idle_tail(spans, cores()):.1%} of slot time, before distances are measured.")
 
 
 def line(name: str, own: float, others: Sequence[float]) -> str:

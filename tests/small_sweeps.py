@@ -105,6 +105,18 @@ def _result(record: RunRecord) -> dict[str, Any]:
     return {name: value for name, value in asdict(record).items() if name not in _OF_THE_MACHINE}
 
 
+def assert_as_if_nothing_had_happened(uri: str, sweep: Path, trials: int, steps: Sequence[int]) -> None:
+    """Every trial once in MLflow, with the result of a quiet run; nothing is left that costs room or holds a lock."""
+    once_each(uri, trials, steps)
+    assert results(uri) == undisturbed(sweep)
+    store, cache, state = (Path(os.environ[f"FTTUNE_{name}"]) for name in ("STORE", "CACHE", "STATE"))
+    assert not [path for place in (store, cache, state) for path in place.rglob("*.tmp")]
+    assert not [*(state / "checkpoints").glob("*.safetensors")]
+    again = fttune("run", sweep)
+    assert again.returncode == 0, again.stderr
+    assert f"{trials} done, 0 failed, 0 to run; nothing to start" in again.stderr
+
+
 class Driver:
     """A `fttune run` in a process of its own, which may be killed."""
 
@@ -158,6 +170,11 @@ class Driver:
     def end(self, seconds: float = 120) -> int:
         """Wait for its end; its exit code."""
         return self.process.wait(seconds)
+
+
+def running(name: str) -> list[int]:
+    """The processes of this machine whose title has `name` in it."""
+    return [pid for pid, _, title in _processes() if name in title]
 
 
 def gone(pids: Sequence[int], seconds: float = 30) -> None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fttune.sweep.ledger import TRIES
-from small_sweeps import Driver, database, fttune, gone, once_each, results, undisturbed, write_sweep
+from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, gone, write_sweep
 from stores import wait_until
 
 _GRID = {
@@ -52,22 +52,10 @@ def soak(folder: Path, *, trials: int, pause: float, seed: int, most: float = ma
         else:
             driver.excuse(code)
             driver = _Target(folder, sweep, *(["--retry-failed"] if code == 1 else []))
-    _assert_whole(folder, sweep, trials)
+    assert_as_if_nothing_had_happened(database(folder), sweep, trials, (200, 400, 600))
     gone([*everyone], 90)  # Ray's own agents first try for a minute to tell a killed driver of its end
     print(f"{trials} trials, each once and as if nothing had happened, after {dict(kills)}")
     return kills.total()
-
-
-def _assert_whole(folder: Path, sweep: Path, trials: int) -> None:
-    """Every trial once, with the result of a quiet run, and nothing left behind that keeps or costs anything."""
-    once_each(database(folder), trials, (200, 400, 600))
-    assert results(database(folder)) == undisturbed(sweep)
-    places = [Path(os.environ[f"FTTUNE_{name}"]) for name in ("STORE", "CACHE", "STATE")]
-    assert not [path for place in places for path in place.rglob("*.tmp")]
-    assert not [*(places[-1] / "checkpoints").glob("*.safetensors")]
-    again = fttune("run", sweep)
-    assert again.returncode == 0, again.stderr
-    assert f"{trials} done, 0 failed, 0 to run; nothing to start" in again.stderr, "no lock is left"
 
 
 class _Target(Driver):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from small_sweeps import Driver, database, once_each, results, undisturbed, write_sweep
+from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, gone, once_each, running, write_sweep
 from stores import runs_of
 
 GRID = {
@@ -53,11 +53,12 @@ def test_a_node_that_vanishes_costs_its_trials_no_failure(
         driver.until(lambda: [*under_way.glob("*.safetensors")])
         node = cluster.add_node(num_cpus=1, num_gpus=1) if late else next(iter(cluster.worker_nodes))
         driver.until(lambda: len([*under_way.glob("*.safetensors")]) == 2)
+        everyone = [*driver.family(), *running("ray::")]
         cluster.remove_node(node, allow_graceful=False)
         assert driver.end() == 0, driver.told
+    gone(everyone)
     assert "FAILED" not in driver.told
-    once_each(database(tmp_path), 4, (every, 2 * every, 3 * every))
-    assert results(database(tmp_path)) == undisturbed(sweep)
+    assert_as_if_nothing_had_happened(database(tmp_path), sweep, 4, (every, 2 * every, 3 * every))
 
 
 # A network that needs a part of a GPU: as a package of a user's own, since a worker knows none but installed ones.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from small_sweeps import Driver, database, fttune, gone, once_each, results, undisturbed, write_sweep
+from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, fttune, gone, write_sweep
 from soak import soak
 from stores import free_port, make_database, runs_of, serving
 
@@ -40,15 +40,8 @@ def under_way(folder: Path) -> list[Path]:
     return list((folder / "fttune_state").glob("stage-times-*.json"))
 
 
-def assert_as_if_nothing_had_happened(folder: Path, sweep: Path, *, uri: str = "") -> None:
-    """Every trial once in MLflow, with the results of a quiet run; nothing of it runs on, nothing is left behind."""
-    once_each(uri or database(folder), 4, STEPS)
-    assert results(uri or database(folder)) == undisturbed(sweep)
-    assert not checkpoints(folder)
-    assert not list(folder.glob("fttune_*/**/*.tmp"))
-    again = fttune("run", sweep)
-    assert again.returncode == 0, again.stderr
-    assert "4 done, 0 failed, 0 to run; nothing to start" in again.stderr, "no lock is left"
+def assert_undisturbed(folder: Path, sweep: Path, *, uri: str = "") -> None:
+    assert_as_if_nothing_had_happened(uri or database(folder), sweep, 4, STEPS)
 
 
 def test_a_worker_killed_with_9_is_taken_up_where_its_trial_was_saved(tmp_path: Path) -> None:
@@ -62,7 +55,7 @@ def test_a_worker_killed_with_9_is_taken_up_where_its_trial_was_saved(tmp_path: 
     assert driver.end() == 0, driver.told
     gone(everyone)
     assert "FAILED" not in driver.told
-    assert_as_if_nothing_had_happened(tmp_path, sweep)
+    assert_undisturbed(tmp_path, sweep)
 
 
 def test_a_driver_killed_with_9_leaves_no_process_and_the_same_command_goes_on(tmp_path: Path) -> None:
@@ -76,7 +69,7 @@ def test_a_driver_killed_with_9_leaves_no_process_and_the_same_command_goes_on(t
     gone(workers)
     again = fttune("run", sweep)
     assert again.returncode == 0, again.stderr
-    assert_as_if_nothing_had_happened(tmp_path, sweep)
+    assert_undisturbed(tmp_path, sweep)
     gone(everyone, 90)  # Ray's own agents first try for a minute to tell the driver of its end
 
 
@@ -92,7 +85,7 @@ def test_a_machine_that_ends_workers_and_driver_at_once_leaves_nothing_running(t
     gone(everyone)
     again = fttune("run", sweep)
     assert again.returncode == 0, again.stderr
-    assert_as_if_nothing_had_happened(tmp_path, sweep)
+    assert_undisturbed(tmp_path, sweep)
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
@@ -115,7 +108,7 @@ def test_a_signal_saves_what_runs_and_the_line_it_prints_goes_on(
     assert line, driver.told
     again = fttune("run", *line[1].split())
     assert again.returncode == 0, again.stderr
-    assert_as_if_nothing_had_happened(tmp_path, sweep)
+    assert_undisturbed(tmp_path, sweep)
 
 
 def test_a_tracker_that_goes_away_and_comes_back_in_mid_sweep_gets_everything_once(tmp_path: Path) -> None:
@@ -130,7 +123,7 @@ def test_a_tracker_that_goes_away_and_comes_back_in_mid_sweep_gets_everything_on
         driver.until(lambda: " 1/4 " in driver.told)
         server.enter_context(serving(store, port, tmp_path))
         assert driver.end() == 0, driver.told
-        assert_as_if_nothing_had_happened(tmp_path, sweep, uri=store)
+        assert_undisturbed(tmp_path, sweep, uri=store)
 
 
 @contextmanager
@@ -157,7 +150,7 @@ def test_a_store_without_room_is_told_before_anything_is_decoded(tmp_path: Path)
         assert not list(disk.rglob("*.arrow*"))
         assert not runs_of(database(tmp_path), "fttune")
     assert fttune("run", sweep).returncode == 0
-    assert_as_if_nothing_had_happened(tmp_path, sweep)
+    assert_undisturbed(tmp_path, sweep)
 
 
 @pytest.mark.parametrize("variable", ["FTTUNE_CACHE", "FTTUNE_STATE"])
@@ -169,7 +162,7 @@ def test_a_disk_that_is_full_stops_no_trial(tmp_path: Path, variable: str) -> No
         assert full.returncode == 0, full.stderr
         assert f"no room left in {disk}" in full.stderr
         assert f"set {variable} to move it" in full.stderr
-    assert_as_if_nothing_had_happened(tmp_path, sweep)
+    assert_undisturbed(tmp_path, sweep)
 
 
 def test_features_that_rot_on_the_disk_are_computed_again(tmp_path: Path) -> None:
@@ -185,7 +178,7 @@ def test_features_that_rot_on_the_disk_are_computed_again(tmp_path: Path) -> Non
         data[len(data) // 2] ^= 64
         file.write_bytes(data)
     assert fttune("run", sweep).returncode == 0
-    assert_as_if_nothing_had_happened(tmp_path, sweep)
+    assert_undisturbed(tmp_path, sweep)
 
 
 def test_a_second_driver_is_refused_while_the_first_runs(tmp_path: Path) -> None:
@@ -197,7 +190,7 @@ def test_a_second_driver_is_refused_while_the_first_runs(tmp_path: Path) -> None
     assert second.stderr.startswith("error: sweep 'small' is being run by another process")
     assert "\n" not in second.stderr.strip()
     assert driver.end() == 0, driver.told
-    assert_as_if_nothing_had_happened(tmp_path, sweep)
+    assert_undisturbed(tmp_path, sweep)
 
 
 def test_killing_at_random_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
