@@ -20,7 +20,7 @@ from fttune.sweep.ground import prepare
 from fttune.tracking.runs import Tracker
 from fttune.training.run import run_trial
 from images import make_folder
-from stores import curve_of, runs_of, wait_until
+from stores import curve_of, make_database, runs_of, wait_until
 
 # Of a record: how the machine went about a trial, not the trial itself. Trials that train together come out as alone,
 # and a fault parts them.
@@ -30,8 +30,13 @@ _OF_THE_MACHINE = {
 }  # fmt: skip
 
 
-def write_sweep(folder: Path, **changes: Any) -> Path:
-    """A sweep of eight trials on the test network, done in seconds."""
+def write_sweep(folder: Path, *, tables: bool = False, **changes: Any) -> Path:
+    """A sweep of eight trials on the test network, done in seconds; `tables` saves its first run the making of MLflow's.
+
+    A command that only reads is quicker without.
+    """
+    if tables:
+        make_database(folder)
     if not (folder / "photos").exists():
         make_folder(folder / "photos", images=20)
     sweep = {

@@ -36,7 +36,9 @@ def soak(folder: Path, *, trials: int, pause: float, seed: int, most: float = ma
     After `most` kills what is left runs quietly. Returns how many were killed.
     """
     seeds = list(range(trials // 12))
-    sweep = write_sweep(folder, grid=_GRID | {"seeds": seeds}, train=_TRAIN, resources={"checkpoint_seconds": 0.2})
+    sweep = write_sweep(
+        folder, tables=True, grid=_GRID | {"seeds": seeds}, train=_TRAIN, resources={"checkpoint_seconds": 0.2}
+    )
     chance, kills, everyone = random.Random(seed), Counter[str](), set[int]()
     driver = _Target(folder, sweep)
     while True:

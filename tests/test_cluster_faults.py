@@ -46,7 +46,7 @@ def test_a_node_that_vanishes_costs_its_trials_no_failure(
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'once'}:{os.environ.get('PYTHONPATH', '')}")
     every = 2000 if late else 500  # steps; trials must be under way until a second node has come
     train = TRAIN | {"steps": 3 * every, "report_every": every}
-    sweep = write_sweep(tmp_path, grid=GRID, train=train, resources={"checkpoint_seconds": 0.2})
+    sweep = write_sweep(tmp_path, tables=True, grid=GRID, train=train, resources={"checkpoint_seconds": 0.2})
     with nodes(*[1] * (2 - late)) as cluster:
         driver = Driver(tmp_path, sweep, "--address", cluster.address)
         under_way = tmp_path / "fttune_state" / "checkpoints"
@@ -107,7 +107,7 @@ def greedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 @pytest.mark.usefixtures("greedy")
 def test_what_runs_out_of_memory_is_given_a_larger_share(tmp_path: Path) -> None:
     grid = GRID | {"backbones": ["greedy"], "seeds": [0]}
-    sweep = write_sweep(tmp_path, grid=grid, train=TRAIN | {"steps": 12, "report_every": 4})
+    sweep = write_sweep(tmp_path, tables=True, grid=grid, train=TRAIN | {"steps": 12, "report_every": 4})
     with nodes(1) as cluster:
         driver = Driver(tmp_path, sweep, "--address", cluster.address)
         assert driver.end() == 0, driver.told
@@ -121,7 +121,7 @@ def test_what_finds_no_room_on_a_whole_gpu_is_reported_after_three_tries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = GRID | {"backbones": ["greedy"], "seeds": [0], "random_top": [1]}
-    sweep = write_sweep(tmp_path, grid=grid, train=TRAIN | {"steps": 12, "report_every": 4})
+    sweep = write_sweep(tmp_path, tables=True, grid=grid, train=TRAIN | {"steps": 12, "report_every": 4})
     with nodes(1) as cluster:
         monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)  # of another cluster: this one asks for none
         driver = Driver(tmp_path, sweep, "--address", cluster.address)

@@ -28,7 +28,9 @@ GRID = {
 
 def write_long_sweep(folder: Path, **changes: Any) -> Path:
     """Four trials of some seconds, which save themselves all the time."""
-    return write_sweep(folder, **{"grid": GRID, "train": TRAIN, "resources": {"checkpoint_seconds": 0.2}} | changes)
+    return write_sweep(
+        folder, tables=True, **{"grid": GRID, "train": TRAIN, "resources": {"checkpoint_seconds": 0.2}} | changes
+    )
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from fttune.record import RunRecord
 from fttune.tracking.runs import Tracker
 from fttune.trial import SEARCHED
 from small_sweeps import Driver, database, fttune, results, told, undisturbed, write_sweep
-from stores import curve_of, make_database, runs_of
+from stores import curve_of, runs_of
 
 SEARCH: dict[str, Any] = {
     "sampler": "tpe",
@@ -54,7 +54,8 @@ def _places_of_the_sweep(_own_places: None, folder: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture(scope="module")
 def sweep(folder: Path) -> Path:
-    return write_sweep(folder, grid=GRID, search=SEARCH, tracking={"uri": database(folder)})
+    # Both tests and driver read it at once: else both make its tables, and one of them fails.
+    return write_sweep(folder, tables=True, grid=GRID, search=SEARCH, tracking={"uri": database(folder)})
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,6 @@ def records(folder: Path, sweep: Path) -> list[RunRecord]:
     """The finished trials of a search whose driver was killed once some had ended."""
     with pytest.MonkeyPatch.context() as patch:
         settle(folder, patch)
-        make_database(folder)  # else both it and the driver make its tables, and one of them fails
         driver = Driver(folder, sweep)
         driver.until(lambda: len(Tracker(database(folder), "fttune").records()) >= 3)
         driver.kill(signal.SIGKILL)

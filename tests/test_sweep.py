@@ -85,7 +85,7 @@ def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
 
 
 def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path, resources={"max_concurrent": 1})
+    sweep = write_sweep(tmp_path, tables=True, resources={"max_concurrent": 1})
     (tmp_path / "no_folder").write_text("in the way of the feature cache")
     broken = fttune("run", sweep, FTTUNE_CACHE=str(tmp_path / "no_folder"))
     assert broken.returncode == 1
@@ -119,7 +119,7 @@ def test_trials_that_train_together_are_logged_each_for_itself_and_go_on_where_t
         "modes": ["freeze"],
         "seeds": list(range(6)),
     }
-    sweep, uri = write_sweep(tmp_path, grid=grid), database(tmp_path)
+    sweep, uri = write_sweep(tmp_path, tables=True, grid=grid), database(tmp_path)
     first = fttune("run", sweep, "--limit", 4)
     assert first.returncode == 0, first.stderr
     rest = fttune("run", sweep)
@@ -135,7 +135,7 @@ def test_trials_that_train_together_are_logged_each_for_itself_and_go_on_where_t
 
 
 def test_an_interrupt_loses_nothing_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path, resources={"max_concurrent": 1})
+    sweep = write_sweep(tmp_path, tables=True, resources={"max_concurrent": 1})
     words = [sys.executable, "-m", "fttune.cli", "run", str(sweep), "train.steps=2000", "train.report_every=500"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None

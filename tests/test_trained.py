@@ -30,7 +30,7 @@ from stores import runs_of
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the small sweep was run with `train.keep: best`."""
     folder = tmp_path_factory.mktemp("swept")
-    sweep = write_sweep(folder)
+    sweep = write_sweep(folder, tables=True)
     places = {f"FTTUNE_{name}": str(folder / name.lower()) for name in ("STORE", "CACHE", "STATE", "NETWORKS")}
     done = fttune("run", sweep, "train.keep=best", MLFLOW_TRACKING_URI=database(folder), **places)
     assert done.returncode == 0, done.stderr

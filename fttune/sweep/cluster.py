@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray._private.node import Node
 from ray.exceptions import AuthenticationError
 
 from fttune.errors import UnreachableError
@@ -30,7 +31,7 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
     """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
     os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
     address = seek_admission(address) if address else None
-    with terminated_as_interrupted(), nullcontext() if address else _loopback():
+    with terminated_as_interrupted(), nullcontext() if address else _of_one_machine():
         _start(address, {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False})
         try:
             if address:
@@ -39,6 +40,29 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
         finally:
             with _collector_at_rest():
                 ray.shutdown()
+
+
+@contextmanager
+def _of_one_machine() -> Iterator[None]:
+    """What a cluster of our own does without, which nobody else ever sees: other machines, and who looks after them."""
+    with _loopback(), _unattended():
+        yield
+
+
+@contextmanager
+def _unattended() -> Iterator[None]:
+    """Let Ray start no server of pages, no autoscaler and no forwarding of logs.
+
+    Each is a process of its own, which a start or an end waits for. `ray.init` has no word for it.
+    """
+    kept = {name: getattr(Node, name) for name in ("start_api_server", "start_monitor", "start_log_monitor")}
+    for name in kept:
+        setattr(Node, name, lambda self, **_: None)
+    try:
+        yield
+    finally:
+        for name, method in kept.items():
+            setattr(Node, name, method)
 
 
 @contextmanager
