@@ -31,9 +31,9 @@ _OF_THE_MACHINE = {
 
 
 def write_sweep(folder: Path, *, tables: bool = False, **changes: Any) -> Path:
-    """A sweep of eight trials on the test network, done in seconds; `tables` saves its first run the making of MLflow's.
+    """A sweep of eight trials on the test network, done in seconds.
 
-    A command that only reads is quicker without.
+    `tables` saves its first run the making of MLflow's; a command that only reads is quicker without.
     """
     if tables:
         make_database(folder)
