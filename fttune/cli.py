@@ -7,7 +7,7 @@ import typer
 from fttune.commands import evidence, images, networks, sweeps
 from fttune.commands.options import AsJson
 from fttune.errors import FttuneError
-from fttune.interrupt import terminated_as_interrupted
+from fttune.interrupt import interrupts_heard, terminated_as_interrupted
 from fttune.text import inert
 
 app = typer.Typer(
@@ -19,12 +19,17 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the command `fttune`: errors on purpose become one line and an exit code."""
-    try:
-        with terminated_as_interrupted():
+    with terminated_as_interrupted(), interrupts_heard() as interrupts:
+        try:
             app()
-    except FttuneError as error:
-        print(f"error: {inert(' '.join(str(error).split()))}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        except (Exception, SystemExit) as end:
+            if interrupts and not (isinstance(end, SystemExit) and end.code != 1):  # 1: so Typer ends an interrupt
+                print("interrupted; what is finished is kept, and the same command goes on", file=sys.stderr)
+                sys.exit(130)
+            if not isinstance(end, FttuneError):
+                raise
+            print(f"error: {inert(' '.join(str(end).split()))}", file=sys.stderr)
+            sys.exit(end.exit_code)
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fttune.sweep.ledger import TRIES
-from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, gone, write_sweep
+from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, fttune, gone, write_sweep
 from stores import wait_until
 
 _GRID = {
@@ -55,6 +55,7 @@ def soak(folder: Path, *, trials: int, pause: float, seed: int, most: float = ma
             driver.excuse(code)
             driver = _Target(folder, sweep, *(["--retry-failed"] if code == 1 else []))
     assert_as_if_nothing_had_happened(database(folder), sweep, trials, (200, 400, 600))
+    assert f"{trials} done, 0 failed, 0 to run; nothing to start" in fttune("run", sweep).stderr
     gone([*everyone], 90)  # Ray's own agents first try for a minute to tell a killed driver of its end
     print(f"{trials} trials, each once and as if nothing had happened, after {dict(kills)}")
     return kills.total()

@@ -143,6 +143,19 @@ def test_preparing_a_dataset_tells_what_it_holds(tmp_path: Path) -> None:
     assert (facts["classes"], facts["images"], facts["smallest class"], facts["its images"]) == (3, 17, "c1", 5)
 
 
+@pytest.mark.parametrize("swallowed", [True, False], ids=["swallowed by a library", "heard"])
+def test_an_interrupt_is_one_wherever_it_falls(tmp_path: Path, swallowed: bool) -> None:
+    """As half an import of mlflow leaves it: a module without what it should have."""
+    (tmp_path / "broken" / "mlflow").mkdir(parents=True)
+    interrupted = "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(9)\n"
+    interrupted += f"except {'BaseException' if swallowed else 'OSError'}:\n    pass\n"
+    (tmp_path / "broken" / "mlflow" / "__init__.py").write_text(interrupted)
+    done = fttune("run", write_sweep(tmp_path), PYTHONPATH=str(tmp_path / "broken"))
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("interrupted; what is finished is ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_distance_names_its_band_and_what_it_rests_on() -> None:
     near = told("distance", "photos", "--image-size", 64)
     far = told("distance", "glyphs", "--image-size", 64, "--metric", "cosine")

@@ -17,8 +17,8 @@ from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, ft
 from soak import soak
 from stores import free_port, make_database, runs_of, serving
 
-STEPS = (500, 1000, 1500)
-TRAIN = {"lr": 0.05, "steps": 1500, "batch_size": 6, "image_size": 32, "report_every": 500, "views": "flip"}
+STEPS = (300, 600, 900)
+TRAIN = {"lr": 0.05, "steps": 900, "batch_size": 6, "image_size": 32, "report_every": 300, "views": "flip"}
 GRID = {
     "datasets": {"mine": {"path": "photos", "images_per_class": [5], "val": 3, "test": 5}},
     "backbones": ["tiny"],
