@@ -44,7 +44,7 @@ def test_a_node_that_vanishes_costs_its_trials_no_failure(
     (tmp_path / "once").mkdir()  # one failure is the end of a trial, so that none goes unnoticed
     (tmp_path / "once" / "sitecustomize.py").write_text("import fttune.sweep.ledger as one\none.TRIES = 1\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'once'}:{os.environ.get('PYTHONPATH', '')}")
-    every = 2000 if late else 500  # steps; trials must be under way until a second node has come
+    every = 1200 if late else 500  # steps; trials must be under way until a second node has come
     train = TRAIN | {"steps": 3 * every, "report_every": every}
     sweep = write_sweep(tmp_path, tables=True, grid=GRID, train=train, resources={"checkpoint_seconds": 0.2})
     with nodes(*[1] * (2 - late)) as cluster:

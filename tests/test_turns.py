@@ -71,7 +71,7 @@ def test_time_that_has_passed_is_told_in_the_unit_one_would_say_it_in() -> None:
 def test_a_sweep_is_seen_from_anywhere_run_once_and_taken_over_when_its_driver_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = {"steps": 1000, "batch_size": 6, "image_size": 32, "report_every": 500, "views": "flip"}
+    train = {"steps": 400, "batch_size": 6, "image_size": 32, "report_every": 200, "views": "flip"}
     sweep, uri = write_sweep(tmp_path, tables=True, train=train, resources={"max_concurrent": 1}), database(tmp_path)
     driver = Driver(tmp_path, sweep)
     driver.until(lambda: " 1/8 " in driver.told)
