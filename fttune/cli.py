@@ -23,13 +23,21 @@ def main() -> None:
         try:
             app()
         except (Exception, SystemExit) as end:
-            if interrupts and not (isinstance(end, SystemExit) and end.code != 1):  # 1: so Typer ends an interrupt
+            if interrupts and _follows(end):
                 print("interrupted; what is finished is kept, and the same command goes on", file=sys.stderr)
                 sys.exit(130)
             if not isinstance(end, FttuneError):
                 raise
             print(f"error: {inert(' '.join(str(end).split()))}", file=sys.stderr)
             sys.exit(end.exit_code)
+
+
+def _follows(end: BaseException) -> bool:
+    """Whether an interrupt may end so: Typer takes it for a failure, and half an import lacks names."""
+    if isinstance(end, SystemExit):
+        return end.code == 1
+    cause = end.__cause__ if isinstance(end, FttuneError) else end
+    return isinstance(cause, AttributeError | ImportError)
 
 
 def doctor(as_json: AsJson = False) -> None:

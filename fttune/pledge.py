@@ -1,4 +1,4 @@
-"""What a search says of itself for as long as its sweep lives: the space of its list, and where it starts from."""
+"""What a search says of itself for as long as its sweep lives: its space, and where it starts from."""
 
 import json
 
@@ -13,17 +13,17 @@ from fttune.trial import digest
 
 
 def check_space(sweep: Sweep, tracker: Tracker) -> None:
-    """ConfigError where a list of other settings was begun under this name: reports would take both lists for one.
+    """ConfigError where a search of another space was begun under this name: reports would take both for one.
 
-    `sampler: tpe` has a study for each cell, which refuses another space by itself (`fttune.sweep.study`).
+    With `sampler: tpe` the studies refuse it too (`fttune.sweep.study`), as long as they are there.
     """
-    if sweep.search.sampler != "shared":
+    if sweep.search.sampler == "fixed":
         return
     begun = tracker.noted(sweep.name).get(SPACE)
     if begun and (changed := differences(json.loads(begun), told(sweep.search.space.domains))):
         raise ConfigError(
-            f"search.space changed under the running list of {sweep.name} ({changed}): put the old space back to go on"
-            " with it, or begin another list under another name of the sweep (name=OTHER), which shares the trials that"
+            f"search.space changed under the running search of {sweep.name} ({changed}): put the old space back to go"
+            " on with it, or begin another under another name of the sweep (name=OTHER), which shares the trials that"
             " are the same"
         )
 
@@ -34,5 +34,4 @@ def pledge(sweep: Sweep, writer: Writer) -> None:
         return
     setting = json.dumps(setting_of(sweep.train.hparams()))
     writer.note(f"{DEFAULT}.{digest(setting)[:16]}", setting)
-    if sweep.search.sampler == "shared":
-        writer.note(SPACE, json.dumps(told(sweep.search.space.domains)))
+    writer.note(SPACE, json.dumps(told(sweep.search.space.domains)))

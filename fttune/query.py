@@ -65,13 +65,13 @@ def compare(
     Runs whose settings were searched for with unequal budgets are paired only with `unequal`.
     """
     records = find(where, experiment=experiment, sweep=sweep, uri=uri)
-    defaults = default_settings(experiment=experiment, uri=uri)
+    defaults = default_settings(experiment=experiment, sweep=sweep, uri=uri)
     return tabulate(compared(records, by, hold, metric, confidence, defaults=defaults, unequal=unequal))
 
 
-def default_settings(*, experiment: str, uri: str | None = None) -> list[Setting]:
-    """The settings that the searches of an experiment began with, of their sweeps' files."""
-    noted = Tracker(uri, experiment).noted()
+def default_settings(*, experiment: str, sweep: str | None = None, uri: str | None = None) -> list[Setting]:
+    """The settings that the searches of a sweep, or of all of an experiment, began with, of their files."""
+    noted = Tracker(uri, experiment).noted(sweep)
     return [tuple(json.loads(text)) for text in sorted({noted[tag] for tag in noted if tag.startswith(f"{DEFAULT}.")})]
 
 

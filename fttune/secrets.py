@@ -2,10 +2,12 @@
 
 import re
 
-# Paths of files may hold an @ too.
-_CREDENTIALS = re.compile(r"(?<!sqlite)(?<!file)://\S*@|(?<=[?&]password=)[^&\s]+")
+# Paths of files may hold an @ too, and a password a space: rather too much of a line is hidden than too little.
+_CREDENTIALS = re.compile(
+    r"(?<!sqlite)(?<!file)(://).*@|([?&;]\w*(?:pass|pwd|token|secret|key)\w*=)[^&;\s]+", re.IGNORECASE
+)
 
 
 def masked(text: str) -> str:
     """Text without what stands in its URIs as name and password; equal to `text` where there is none."""
-    return _CREDENTIALS.sub(lambda found: "://***@" if found[0].endswith("@") else "***", text)
+    return _CREDENTIALS.sub(lambda found: "://***@" if found[1] else f"{found[2]}***", text)

@@ -46,11 +46,12 @@ def soak(folder: Path, *, trials: int, pause: float, seed: int, most: float = ma
             driver.end()
         elif chance.random() < 0.8:  # otherwise it may be killed while it starts
             driver.trains_or_ends()
-        if (code := _ended(driver, pause * chance.uniform(0.5, 1.5))) == 0:
+        code = _ended(driver, pause * chance.uniform(0.5, 1.5))
+        everyone.update(driver.family())
+        if code == 0:
             break
         if code is None:
-            everyone.update(driver.family())
-            kills[driver.hurt(chance)] += 1
+            kills.update(driver.hurt(chance))
         else:
             driver.excuse(code)
             driver = _Target(folder, sweep, *(["--retry-failed"] if code == 1 else []))
@@ -81,20 +82,20 @@ class _Target(Driver):
                 times.append(path.stat().st_mtime)
         return max(times)
 
-    def hurt(self, chance: random.Random) -> str:
-        """Kill a worker, three times out of four, or the driver; which."""
+    def hurt(self, chance: random.Random) -> list[str]:
+        """Kill a worker, three times out of four, or the driver; which, unless it has just gone."""
         workers, self._since = self.workers(), time.time()
         if workers and chance.random() < 0.75:
             try:
                 os.kill(chance.choice(workers), signal.SIGKILL)
             except ProcessLookupError:
-                return "a worker that had just gone"
+                return []
             self._hurt_workers += 1
-            return "a worker"
+            return ["a worker"]
         number = chance.choice(_SIGNALS)
         self.kill(number)
         self._sent.append(number)
-        return f"the driver, {number.name}"
+        return [f"the driver, {number.name}"]
 
     def excuse(self, code: int) -> None:
         """AssertionError unless what was done to it explains how it ended."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fttune.bundle import Bundle
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
-from fttune.sweep.ledger import TRIES, Ledger, Run
+from fttune.sweep.ledger import MACHINES, TRIES, Ledger, Run
 from fttune.trial import Trial
 from values import make_trial
 
@@ -160,16 +160,21 @@ def test_a_bundle_whose_trials_all_run_out_of_memory_gets_twice_the_share_it_had
     assert [again.share for again in ledger.runs] == [0.2]
 
 
-def test_what_a_machine_lacks_is_its_own_fault_and_tried_elsewhere_but_not_for_ever() -> None:
+@pytest.mark.parametrize(
+    "nodes",
+    [["bad"] * TRIES, [f"bad {number}" for number in range(MACHINES + TRIES - 1)]],
+    ids=["one machine", "machines that come and go"],
+)
+def test_what_a_machine_lacks_is_its_own_fault_and_tried_elsewhere_but_not_for_ever(nodes: list[str]) -> None:
     ledger, heard = begin((TRIALS[0],), (TRIALS[1],))
-    for node in ["bad", "worse", "worst"][:TRIES]:
+    for node in nodes:
         assert not heard.ends
         for run in ledger.runs:
             ledger.hear(run, node, [error(run.job.trials[0]) | {"unfit": True}])  # pyright: ignore
         assert node in ledger.unfit
         assert ledger.close(())
     assert [status for _, status, _ in heard.ends] == ["failed", "failed"]
-    assert len(ledger.outcome.notes) == TRIES, "each machine is told of once"
+    assert len(ledger.outcome.notes) == len({*nodes}), "each machine is told of once"
 
 
 def test_an_interrupted_round_is_neither_complete_nor_a_failure_of_its_trials() -> None:

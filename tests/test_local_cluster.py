@@ -1,7 +1,11 @@
 """A cluster of our own: where it listens, how a signal is heard beside it, and how it is left."""
 
+import stat
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 
 def run_python(code: str) -> str:
@@ -54,6 +58,12 @@ with cluster(None, cpus=1):
     print(*(address for _, address in listeners()))
 """
     assert {place.removeprefix("::ffff:") for place in run_python(code).split()} == {"127.0.0.1"}
+
+
+def test_nobody_else_may_read_the_token_that_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run_python("from fttune.sweep.cluster import cluster\nwith cluster(None, cpus=1): pass")
+    assert stat.S_IMODE((tmp_path / ".ray" / "auth_token").stat().st_mode) == 0o600
 
 
 def test_garbage_in_another_thread_does_not_end_the_process_that_leaves_it() -> None:

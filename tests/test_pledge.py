@@ -28,19 +28,19 @@ def begin(tracker: Tracker, sweep: Sweep, folder: Path) -> None:
         pledge(sweep, writer)
 
 
-def test_a_shared_list_of_another_space_is_refused_in_one_line_and_nothing_is_overwritten(
+def test_a_search_of_another_space_is_refused_in_one_line_and_nothing_is_overwritten(
     tracker: Tracker, tmp_path: Path
 ) -> None:
     path = write_sweep(tmp_path, search=SEARCH)
     begin(tracker, load_sweep(path), tmp_path)
     noted = tracker.noted("small")
     wide, more = "search.space.lr=[0.001,0.5]", "search.space.bn=[source,batch]"
-    with pytest.raises(ConfigError, match=r"list of small \(bn not searched -> \['source', 'batch'\]\): put"):
+    with pytest.raises(ConfigError, match=r"search of small \(bn not searched -> \['source', 'batch'\]\): put"):
         begin(tracker, load_sweep(path, [more]), tmp_path)
-    for command in ("plan", "run"):
-        refused = fttune(command, path, wide)
+    for command, *words in (("plan",), ("run",), ("plan", "search.sampler=tpe")):
+        refused = fttune(command, path, wide, *words)
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
-        assert "running list of small (lr [0.005, 0.5] -> [0.001, 0.5]): put the old space back" in refused.stderr
+        assert "running search of small (lr [0.005, 0.5] -> [0.001, 0.5]): put the old space back" in refused.stderr
     assert tracker.noted("small").items() >= noted.items()
     assert not tracker.records()
 

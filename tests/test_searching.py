@@ -163,5 +163,7 @@ def test_another_space_is_refused_in_one_line(folder: Path, sweep: Path, records
     for command in ("run", "plan"):
         refused = fttune(command, sweep, "search.space.lr=[0.001,0.5]")
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
-        assert "search.space changed under the running studies of fttune/small" in refused.stderr
+        assert (
+            "search.space changed under the running search of small (lr [0.005, 0.5] -> [0.001, 0.5])" in refused.stderr
+        )
     assert studies.read_bytes() == before

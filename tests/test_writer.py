@@ -247,7 +247,23 @@ def test_an_event_that_the_disk_refuses_is_kept_in_memory_and_leaves_no_torn_lin
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert [event.at for event in spool.head(99)] == [0, 1, 2, 3, 4, 5]
         spool.append(at=6, kind="stopped", key="a", body={})
-    assert times(path) == [0, 1, 2, 3, 4, 6]
+    assert times(path) == [0, 1, 2, 3, 4, 5, 6], "written when there is room"
+
+
+def test_what_neither_disk_nor_tracker_takes_is_not_said_to_wait(away: Tracker, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Writer(away, tmp_path / "spool", "small") as writer:
+        writer.started(TRIALS[0])
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "spool").stat().st_size + 10, hard))
+        try:
+            run(writer, TRIALS[1])
+            assert writer.close() == 1 + EVENTS + 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    refused, lost = writer.notes
+    assert refused.endswith("spool: cannot write the spool: no room left; what cannot be written waits in memory")
+    assert lost == f"{EVENTS + 1} of the events that wait could not be kept: their trials run again"
+    assert len(times(tmp_path / "spool")) == 1
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 6))

@@ -53,7 +53,7 @@ def compare(
     query.check_suffix(out)
     records = query.find(where or (), experiment=experiment, sweep=sweep)
     held = tuple(axis for axis in hold.split(",") if axis)
-    defaults = query.default_settings(experiment=experiment)
+    defaults = query.default_settings(experiment=experiment, sweep=sweep)
     found = query.compared(records, by, held, metric, confidence, defaults=defaults, unequal=unequal)
     show_comparison(found, metric=metric, out=out, as_json=as_json)
 

@@ -5,7 +5,8 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -96,6 +97,12 @@ def _loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+def _keep_token() -> None:
+    """Let nobody else read the token that opens a cluster, which Ray writes for all to read."""
+    with suppress(OSError):  # there is none, or it is not ours
+        Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").chmod(0o600)
+
+
 def _start(address: str | None, local: dict[str, Any]) -> None:
     """Join the cluster at `address`, or start one as `local` describes."""
     try:
@@ -106,6 +113,7 @@ def _start(address: str | None, local: dict[str, Any]) -> None:
                 logging_level=logging.ERROR,
                 **({} if address else local),
             )
+        _keep_token()
     except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise UnreachableError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
     except SystemExit:  # Ray's own answer to SIGTERM while it starts

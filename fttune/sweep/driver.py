@@ -109,11 +109,14 @@ def _note(sweep: Sweep) -> Path:
 def alone(sweep: Sweep) -> Iterator[None]:
     """Hold the sweep on this machine; UsageError while another process runs it."""
     lock = state_file(sweep, ".lock")
+    with writing(lock.parent):
+        lock.touch()
     with claimed(lock) as free:
         if not free:
             raise UsageError(f"sweep '{sweep.name}' is being run by another process; `fttune status` shows how it goes")
         if file := database_file(open_tracker(sweep).uri):
-            _note(sweep).write_text(f"sqlite:///{file.absolute()}")
+            with writing(lock.parent):
+                _note(sweep).write_text(f"sqlite:///{file.absolute()}")
         yield
 
 

@@ -15,6 +15,7 @@ Job = Bundle | DistanceJob
 More = Callable[[RunRecord], Sequence[Bundle]]  # the jobs that follow from a trial's end
 # The places of jobs that wait, in the order in which they are to start, given what trials of this run have come to.
 Order = Callable[[Sequence[Job], Sequence[RunRecord]], Sequence[int]]
+MACHINES = 10  # that lack what a trial reads may come and go before that is its own failure
 TRIES = 3  # how often what fails by itself is tried in all
 
 
@@ -82,6 +83,7 @@ class Ledger:
         self._shares = {run.job.trials[0].cell: run.share for run in self.runs if isinstance(run.job, Bundle)}
         self._git_commit = git_commit
         self.unfit: set[str] = set()  # machines that lack what trials read
+        self._met: dict[str, set[str]] = {}  # of each trial, those that it was on
         self._over: set[str] = set()
         self._failures: Counter[str] = Counter()
         self._alone: set[str] = set()  # trials whose bundle went down with its process
@@ -158,12 +160,21 @@ class Ledger:
             )
             run.cramped = True
             return
-        if news.get("unfit") and run.node not in self.unfit:
-            self.unfit.add(run.node)
-            self.outcome.notes.append(f"{news['error'].splitlines()[0]}; its trials are tried again elsewhere")
+        if news.get("unfit") and self._lacks(run.node, key, news["error"]):
+            return
         self._failures[key] += 1
         if news["final"] or self._failures[key] >= TRIES:
             self._give_up(run.job, key, news["error"], news["traceback"])
+
+    def _lacks(self, node: str, key: str, error: str) -> bool:
+        """A machine lacks what a trial reads; whether that is no failure of the trial: it has just met another such."""
+        if node not in self.unfit:
+            self.unfit.add(node)
+            self.outcome.notes.append(f"{error.splitlines()[0]}; its trials are tried again elsewhere")
+        met = self._met.setdefault(key, set())
+        new = node not in met
+        met.add(node)
+        return new and 1 < len(met) <= MACHINES
 
     def _died(self, run: Run, keys: Sequence[str]) -> None:
         """The process went down by itself: nobody knows which of its trials took it with it, so each goes alone."""

@@ -24,7 +24,7 @@ ERROR = "fttune.error"
 TRACEBACK = "fttune.traceback"
 RECORD = "fttune.record"
 DEFAULT = "fttune.default"  # of a sweep that searches: the setting of its file, as JSON, under its digest
-SPACE = "fttune.space"  # of a sweep with `sampler: shared`: what its list was drawn from, as JSON
+SPACE = "fttune.space"  # of a sweep that searches: in what, as JSON
 NETWORK = "fttune.network"  # of a trial whose network is kept: how it did on val, its logged model, its bytes
 
 # MLflow cuts a longer tag silently at 8000 characters (5000 before version 2.11).

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -45,6 +46,7 @@ class Spool:
             self._claim()
             whole, self.torn = _split(path.read_bytes())
             self._waiting = deque(self._load(whole))
+            self._owed = deque[Event]()  # those of them that are not in the file: the disk was full
             if self.torn:
                 self._file.truncate(len(whole))
         except BaseException:
@@ -60,7 +62,8 @@ class Spool:
             self._last += 1
             event = Event(number=self._last, at=at, kind=kind, key=key, body=body)
             self._waiting.append(event)
-            self._write(asdict(event))
+            self._owed.append(event)
+            self._pay()
 
     def head(self, count: int) -> list[Event]:
         """The first `count` events that wait, in the order in which they happened."""
@@ -72,6 +75,8 @@ class Spool:
         with self._lock:
             while self._waiting and self._waiting[0].number <= number:
                 self._waiting.popleft()
+            while self._owed and self._owed[0].number <= number:
+                self._owed.popleft()
             if self._waiting:
                 self._write({"delivered": number})
             else:
@@ -81,10 +86,18 @@ class Spool:
         """Wait until the disk has every line."""
         os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Let go of the file; what waits stays in it."""
+    def close(self) -> int:
+        """Let go of the file; what waits stays in it, but for so many events for which the disk has no room."""
+        with suppress(StoreError):
+            self._pay()
         self.sync()
         self._file.close()
+        return len(self._owed)
+
+    def _pay(self) -> None:
+        while self._owed:
+            self._write(asdict(self._owed[0]))
+            self._owed.popleft()
 
     def _claim(self) -> None:
         try:

@@ -126,7 +126,8 @@ class Writer:
         self._thread.join()
         if self._deliver():
             self._end_sweep()
-        self._spool.close()
+        if (lost := self._spool.close()) and self.backlog:
+            self._note(f"{lost} of the events that wait could not be kept: their trials run again")
         return self.backlog
 
     def __enter__(self) -> Self:
@@ -141,6 +142,12 @@ class Writer:
         except StoreError as error:
             # The event still waits in memory: better to go on and say so than to lose the whole sweep.
             self._problem = str(error)
+            self._note(f"{error}; what cannot be written waits in memory")
+
+    def _note(self, line: str) -> None:
+        """Tell the user once."""
+        if line not in self.notes:
+            self.notes = (*self.notes, line)
 
     def _keep_delivering(self) -> None:
         wait = self._pause
