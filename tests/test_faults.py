@@ -183,11 +183,14 @@ def test_features_that_rot_on_the_disk_are_computed_again(tmp_path: Path) -> Non
     assert files
     shutil.rmtree(tmp_path / "mlruns", ignore_errors=True)
     (tmp_path / "mlflow.db").unlink()
+    rotten: dict[Path, bytes] = {}
     for file in files:
         data = bytearray(file.read_bytes())
         data[len(data) // 2] ^= 64
         file.write_bytes(data)
+        rotten[file] = bytes(data)
     assert fttune("run", sweep).returncode == 0
+    assert all(not file.exists() or file.read_bytes() != harmed for file, harmed in rotten.items())
     assert_undisturbed(tmp_path, sweep)
 
 
