@@ -1,5 +1,6 @@
 """The command line: every command by its name, and what becomes of an error."""
 
+import os
 import sys
 
 import typer
@@ -9,6 +10,8 @@ from fttune.commands.options import AsJson
 from fttune.errors import FttuneError
 from fttune.interrupt import interrupts_heard, terminated_as_interrupted
 from fttune.text import inert
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,11 +28,20 @@ def main() -> None:
         except (Exception, SystemExit) as end:
             if interrupts and _follows(end):
                 print("interrupted; what is finished is kept, and the same command goes on", file=sys.stderr)
-                sys.exit(130)
+                _leave()
+            if isinstance(end, SystemExit) and end.code == INTERRUPTED:
+                _leave()
             if not isinstance(end, FttuneError):
                 raise
             print(f"error: {inert(' '.join(str(end).split()))}", file=sys.stderr)
             sys.exit(end.exit_code)
+
+
+def _leave() -> None:
+    """End as interrupted, at once: a Ray that was half started may crash the interpreter's own end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
 
 
 def _follows(end: BaseException) -> bool:
