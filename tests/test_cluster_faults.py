@@ -117,13 +117,10 @@ def test_what_runs_out_of_memory_is_given_a_larger_share(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("greedy", [2], indirect=True)
 @pytest.mark.usefixtures("greedy")
-def test_what_finds_no_room_on_a_whole_gpu_is_reported_after_three_tries(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_finds_no_room_on_a_whole_gpu_is_reported_after_three_tries(tmp_path: Path) -> None:
     grid = GRID | {"backbones": ["greedy"], "seeds": [0], "random_top": [1]}
     sweep = write_sweep(tmp_path, tables=True, grid=grid, train=TRAIN | {"steps": 12, "report_every": 4})
     with nodes(1) as cluster:
-        monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)  # of another cluster: this one asks for none
         driver = Driver(tmp_path, sweep, "--address", cluster.address)
         assert driver.end() == 1
     assert "out of memory in 0.5 of a GPU; tried again with twice the share" in driver.told
