@@ -8,10 +8,8 @@ import typer
 from fttune.commands import evidence, images, networks, sweeps
 from fttune.commands.options import AsJson
 from fttune.errors import FttuneError
-from fttune.interrupt import interrupts_heard, terminated_as_interrupted
+from fttune.interrupt import INTERRUPTED, interrupts_heard, terminated_as_interrupted
 from fttune.text import inert
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 130  # exit code, as shells tell of SIGINT
+
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:

@@ -4,7 +4,7 @@ import re
 
 # Paths of files may hold an @ too, and a password a space: rather too much of a line is hidden than too little.
 _CREDENTIALS = re.compile(
-    r"(?<!sqlite)(?<!file)(://).*@|([?&;]\w*(?:pass|pwd|token|secret|key)\w*=)[^&;\s]+", re.IGNORECASE
+    r"(?<!sqlite)(?<!file)(://).*@|([?&;]\w*(?:pass|pwd|token|secret|api_?key)\w*=)[^&;\s]+", re.IGNORECASE
 )
 
 

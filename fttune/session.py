@@ -13,6 +13,7 @@ from fttune.bundle import bundle
 from fttune.config import Sweep
 from fttune.cost import CostModel
 from fttune.errors import UsageError
+from fttune.interrupt import INTERRUPTED
 from fttune.plan import Plan, only, pending
 from fttune.pledge import check_space, pledge
 from fttune.record import RunRecord
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from fttune.sweep.ledger import Outcome
 
 # Exit codes of `fttune run`.
-DONE, FAILED, NOTHING, UNDELIVERED, INTERRUPTED = 0, 1, 3, 4, 130
+DONE, FAILED, NOTHING, UNDELIVERED = 0, 1, 3, 4  # and INTERRUPTED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

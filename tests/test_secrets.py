@@ -25,6 +25,7 @@ ADDRESSES = [
     f"postgresql://host/mlflow?sslpassword={SECRET}",
     f"mssql://host/mlflow?PASSWD={SECRET}&driver=odbc",
     f"https://host/mlflow?access_token={SECRET}",
+    f"https://host/mlflow?api_key={SECRET}",
 ]
 
 
@@ -53,6 +54,7 @@ def test_the_command_line_refuses_credentials_in_one_line(tmp_path: Path) -> Non
         "sqlite:////home/me@work/mlflow.db",
         "file:///home/me@work/mlruns",
         "postgresql://host/mlflow",
+        "postgresql://host/mlflow?sslmode=verify-full&sslkey=/etc/client.key",
     ],
 )
 def test_an_address_without_credentials_is_taken_and_shown_as_it_is(tmp_path: Path, uri: str) -> None:

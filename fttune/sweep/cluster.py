@@ -32,7 +32,7 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
     """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
     os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
     address = seek_admission(address) if address else None
-    with terminated_as_interrupted(), nullcontext() if address else _of_one_machine():
+    with terminated_as_interrupted(), nullcontext() if address else _loopback():
         _start(address, {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False})
         try:
             if address:
@@ -41,13 +41,6 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
         finally:
             with _collector_at_rest():
                 ray.shutdown()
-
-
-@contextmanager
-def _of_one_machine() -> Iterator[None]:
-    """What a cluster of our own does without, which nobody else ever sees: other machines, and who looks after them."""
-    with _loopback(), _unattended():
-        yield
 
 
 @contextmanager
@@ -106,7 +99,7 @@ def _keep_token() -> None:
 def _start(address: str | None, local: dict[str, Any]) -> None:
     """Join the cluster at `address`, or start one as `local` describes."""
     try:
-        with handler_kept(signal.SIGTERM):
+        with handler_kept(signal.SIGTERM), nullcontext() if address else _unattended():
             ray.init(
                 address=address or "local",
                 log_to_driver=False,
