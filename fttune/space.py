@@ -172,6 +172,8 @@ def _choices(values: Any) -> Choices:
     if not isinstance(values, list | tuple) or not values:
         raise ValueError(f"needs [low, high] or a list of values to choose from, but got {values!r}")
     values = list(map(_number, values))
+    if wrong := [value for value in values if not (isinstance(value, str) or _is_number(value))]:
+        raise ValueError(f"a value to choose is a number or a word, but got {wrong[0]!r}")
     if len({value if _is_number(value) else str(value) for value in values}) < len(values):
         raise ValueError(f"a value stands twice in {values}")
     return Choices(choices=tuple(values))

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from command import run_command
 from fttune.config import load_sweep
 from fttune.record import RunRecord
 from fttune.sweep.driver import is_running, machine
@@ -61,6 +62,11 @@ def database(folder: Path) -> str:
 
 
 def fttune(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_command([*map(str, words)], {**os.environ, **environment})
+
+
+def fttune_anew(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same in a process that loads everything itself."""
     return subprocess.run(
         [sys.executable, "-m", "fttune.cli", *map(str, words)],
         capture_output=True,

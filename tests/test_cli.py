@@ -13,7 +13,7 @@ import pytest
 from fttune.backbones.catalog import BACKBONES
 from images import make_folder
 from layouts import cub200
-from small_sweeps import fttune, write_sweep
+from small_sweeps import fttune, fttune_anew, write_sweep
 from stores import wait_until
 
 
@@ -150,7 +150,7 @@ def test_an_interrupt_is_one_wherever_it_falls(tmp_path: Path, swallowed: bool) 
     interrupted = "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(9)\n"
     interrupted += f"except {'BaseException' if swallowed else 'OSError'}:\n    pass\n"
     (tmp_path / "broken" / "mlflow" / "__init__.py").write_text(interrupted)
-    done = fttune("run", write_sweep(tmp_path), PYTHONPATH=str(tmp_path / "broken"))
+    done = fttune_anew("run", write_sweep(tmp_path), PYTHONPATH=str(tmp_path / "broken"))
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.startswith("interrupted; what is finished is ")
     assert done.stderr.count("\n") == 1
@@ -273,7 +273,7 @@ def test_a_grid_is_counted_where_its_images_and_weights_are_not(tmp_path: Path) 
 
 
 def test_preparing_can_be_interrupted_and_goes_on(tmp_path: Path) -> None:
-    make_folder(tmp_path / "photos", classes=6, images=150, side=300)
+    make_folder(tmp_path / "photos", classes=6, images=100, side=240)
     words = [sys.executable, "-m", "fttune.cli", "prepare", str(tmp_path / "photos"), "--json"]
     store = tmp_path / "store"
     environment = {**os.environ, "FTTUNE_STORE": str(store)}
@@ -290,7 +290,7 @@ def test_preparing_can_be_interrupted_and_goes_on(tmp_path: Path) -> None:
     assert "Traceback" not in err
     assert journal() is not None
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["decoded images"] == 900
+    assert json.loads(done.stdout)["decoded images"] == 600
     assert journal() is None
 
 

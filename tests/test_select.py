@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from constructed import make_run
 from fttune.analysis.compare import compare
 from fttune.analysis.ratios import tune_to_freeze
-from fttune.analysis.select import choices, select, select_default, setting_of
+from fttune.analysis.select import choices, select, select_default, setting_of, with_searches
 from fttune.analysis.selection import illusion_sheet, search_sheet
 from fttune.errors import StoreError
 from fttune.record import RunRecord
@@ -149,6 +149,41 @@ def test_repeats_on_unequal_numbers_of_val_images_are_no_pair() -> None:
     assert tune_to_freeze(select([*runs, *tuned, *more]), {}).pairs == ()
 
 
+def test_a_search_that_has_grown_past_its_repeats_is_judged_by_its_own_draws_still() -> None:
+    first = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9)), *repeated("tune", 0.1, 0.6)]
+    lucky = [replace(run, val_accuracy=1.0) for run in repeated("tune", 0.2, 0.9)]  # the default, on seeds that judge
+    grown = [*first, *lucky, *tried("tune", (0.3, 0.95, 0.3))]
+    for runs in (grown, [replace(run, status="failed") if run.seed == -1 and run.lr == 0.2 else run for run in grown]):
+        found = select(runs)
+        assert [(r.setting[0], r.tried, r.given.trials) for r in found] == [(0.1, 3, 3)] * 2
+        assert {mark for run, mark in zip(runs, choices(runs), strict=True) if run.lr == 0.3} == {True}
+    assert [r.setting[0] for r in select([*grown, *repeated("tune", 0.3, 0.7)])] == [0.3, 0.3]
+
+
+def test_seeds_of_settings_that_a_begun_search_never_tried_stay_a_grid() -> None:
+    grid = [*repeated("tune", 0.1, 0.6), *repeated("tune", 0.4, 0.9)]
+    begun = [*grid, *tried("tune", (0.1, 0.5, 0.2), (0.2, 0.9, 0.9))]
+    assert select(begun) == select(grid)
+
+
+def test_a_setting_that_failed_was_given_like_any_other() -> None:
+    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.8, 0.2)), *repeated("tune", 0.1, 0.6)]
+    frozen = tried("freeze", (0.1, 0.5, 0.2), (0.2, 0.6, 0.2))
+    frozen[0] = replace(frozen[0], status="failed", val_accuracy=None, test_accuracy=None)
+    pairs = tune_to_freeze(select([*runs, *frozen, *repeated("freeze", 0.2, 0.4)]), {}).pairs
+    assert [str(pair.denominator_given) for pair in pairs] == ["2 trials, 40 steps, 2 s"] * 2
+
+
+def test_a_condition_on_the_seeds_hides_no_search() -> None:
+    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9)), *repeated("tune", 0.1, 0.6)]
+    runs += [replace(run, val_accuracy=1.0) for run in repeated("tune", 0.2, 0.9)]
+    seeds = [run for run in runs if run.seed >= 0]
+    assert [r.setting[0] for r in select(seeds)] == [0.2, 0.2], "taken for a grid, the seeds choose"
+    assert select(with_searches(seeds, runs)) == select(runs)
+    drawn = [run for run in runs if run.lr < 0.15]
+    assert with_searches(drawn, runs) == drawn
+
+
 @given(st.permutations([0.0, 0.2, 0.5, 1.0]))
 def test_hindsight_shows_what_val_missed_and_changes_nothing(tests: list[float]) -> None:
     runs = tried("tune", *((0.1 * (place + 1), 0.9 - 0.1 * place, test) for place, test in enumerate(tests)))
@@ -165,6 +200,15 @@ def test_equal_means_over_the_seeds_are_no_gain() -> None:
     assert fmean(one / 44 - other / 44 for one, other in zip(*right.values(), strict=True)) != 0
     (row,) = search_sheet(runs, [setting_of(runs[-1])]).rows
     assert (str(row["chosen"])[:6], row["gain"]) == ("lr 0.1", 0.0)
+
+
+def test_of_two_defaults_the_same_is_shown_in_whatever_order_they_were_repeated() -> None:
+    runs = tried("tune", (0.1, 0.9, 0.5), (0.2, 0.5, 0.6), (0.3, 0.4, 0.6))
+    repeats = [*repeated("tune", 0.1, 0.5), *repeated("tune", 0.2, 0.4), *repeated("tune", 0.3, 0.3)]
+    defaults = [setting_of(run) for run in repeats[2:]]
+    for some in (repeats, repeats[::-1]):
+        (row,) = search_sheet([*runs, *some], defaults).rows
+        assert row["test of default"] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(("folds", "chosen"), [(1, 0.1), (3, 0.2)], ids=["val has as many", "folds have more"])

@@ -150,18 +150,18 @@ class _Run:
 
 def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting]) -> list[_Run]:
     done = [record for record in records if record.status == "done"]
-    cells = searched(done)
+    cells = searched(records)
     if by in FREE or (by in SEARCHED and cells):
         # Of a cell that was searched the runs of the search are what differs in nothing but settings.
         tried = [run for run in done if run.role == "search" or cell_of(run) not in cells]
         return [_Run(record=r, budget=tuple(getattr(r, name) for name in SEARCHED if name != by)) for r in tried]
     by_id = {record.trial_id: record for record in done}
-    found = [_run(by_id[one.trial_id], one, "chosen") for one in select(done)]
+    found = [_run(by_id[one.trial_id], one, "chosen") for one in select(records)]
     if not cells:
         return found
     # What is solved for has no settings to search, so it stands beside both.
     solved = [run for run in found if is_convex(run.record.way)]
-    own = [_run(by_id[one.trial_id], one, "default") for one in select_default(done, defaults)]
+    own = [_run(by_id[one.trial_id], one, "default") for one in select_default(records, defaults)]
     both = [replace(run, setting=setting) for setting in (["chosen", *["default"] * bool(own)]) for run in solved]
     found = [run for run in found if not is_convex(run.record.way)]
     return [*found, *own, *both]
@@ -175,8 +175,7 @@ def _run(record: RunRecord, result: Result, setting: str) -> _Run:
 
 
 def _unfinished(records: Sequence[RunRecord]) -> int:
-    cells = searched(record for record in records if record.status == "done").values()
-    return sum(cell.chosen not in cell.repeats for cell in cells)
+    return sum(cell.chosen not in cell.repeats for cell in searched(records).values())
 
 
 def _held(record: RunRecord, axis: str, by: str) -> Value:

@@ -74,9 +74,10 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Searched:
-    """One cell of a search: every run on its draws, by setting, and the runs on other seeds."""
+    """One cell of a search: every run on its draws, by setting, those that failed, and the runs on other seeds."""
 
     tried: dict[Setting, list[RunRecord]]
+    failed: list[RunRecord]
     repeats: dict[Setting, list[RunRecord]]
 
     @property
@@ -85,8 +86,30 @@ class Searched:
         return _best(self.tried)
 
     @property
+    def settled(self) -> Setting | None:
+        """The choice if it was repeated; else, in a search that has grown since, the best by it of what was repeated.
+
+        None: nothing was, or something that was never tried, so the seeds tell of more than of this search.
+        """
+        if self.chosen in self.repeats:
+            return self.chosen
+        known = {setting: self.tried[setting] for setting in self.repeats if setting in self.tried}
+        grown = known and len(self.repeats) > 1 and self.repeats.keys() <= self._sought
+        return _best(known) if grown else None
+
+    @property
+    def settings(self) -> int:
+        """How many it was given, those included that failed."""
+        return len(self._sought)
+
+    @property
     def given(self) -> Given:
-        return sum(map(given, (run for runs in self.tried.values() for run in runs)), Given())
+        runs = (*self.failed, *(run for runs in self.tried.values() for run in runs))
+        return sum(map(given, runs), NOTHING)
+
+    @property
+    def _sought(self) -> set[Setting]:
+        return {*self.tried, *map(setting_of, self.failed)}
 
 
 def select(records: Iterable[RunRecord]) -> list[Result]:
@@ -94,74 +117,85 @@ def select(records: Iterable[RunRecord]) -> list[Result]:
 
     A cell that was searched is judged by the search's own draws, any other by its seeds; so is one whose search came to
     nothing yet (see `_settled`), lest a stray trial take away what was measured. Only settings with as many runs as any
-    are compared; ties go to the lowest values of SEARCHED. Failed trials do not count. In the order of
-    dataset, images per class, spec, mode and seed. Raises StoreError where a finished run lacks an accuracy, because a
-    zero in its stead would decide the choice.
+    are compared; ties go to the lowest values of SEARCHED. Failed trials count as given and as nothing else. In the
+    order of dataset, images per class, spec, mode and seed. Raises StoreError where a finished run lacks an accuracy,
+    because a zero in its stead would decide the choice.
     """
-    done = [record for record in records if record.status == "done"]
-    searches = _settled(searched(done))
+    runs = list(records)
+    searches = _settled(searched(runs))
     plain: dict[tuple[object, ...], dict[Setting, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
-    for run in done:
-        if not run.role and cell_of(run) not in searches:
+    for run in runs:
+        if run.status == "done" and not run.role and cell_of(run) not in searches:
             plain[(*_named(run), _shared(run))][setting_of(run)].append(run)
     found = [result for settings in plain.values() for result in _choose(settings)]
-    for search in searches.values():
-        found += at(search, search.chosen)
+    for search, setting in searches.values():
+        found += at(search, setting)
     return _sorted(found)
 
 
 def select_default(records: Iterable[RunRecord], defaults: Collection[Setting]) -> list[Result]:
     """The results of searched cells at a setting that a sweep's file gives, whatever was chosen."""
-    searches = _settled(searched(record for record in records if record.status == "done"))
     return _sorted(
         result
-        for one in searches.values()
+        for one, _ in _settled(searched(records)).values()
         for setting in one.repeats
         if setting in defaults
         for result in at(one, setting)
     )
 
 
-def searched(done: Iterable[RunRecord]) -> dict[tuple[object, ...], Searched]:
+def searched(records: Iterable[RunRecord]) -> dict[tuple[object, ...], Searched]:
     """The cells that a search tried settings for, with all their runs.
 
     Accuracies on val and on folds are never averaged: of a cell that was searched both ways the one with more runs
     counts, and val where they are as many.
     """
-    runs = list(done)
+    runs = list(records)
     kinds: dict[tuple[object, ...], Counter[int]] = defaultdict(Counter)  # of each cell its runs, by number of folds
     for run in runs:
-        if run.role == "search":
+        if run.role == "search" and run.status == "done":
             kinds[cell_of(run)][run.folds or 0] += 1
     kept = {cell: max(sorted(counts), key=counts.__getitem__) for cell, counts in kinds.items()}
-    cells = {cell: Searched(tried={}, repeats={}) for cell in kinds}
+    cells = {cell: Searched(tried={}, failed=[], repeats={}) for cell in kinds}
     for run in runs:
-        if run.role == "search" and (run.folds or 0) != kept[cell_of(run)]:
+        one = cells.get(cell := cell_of(run))
+        if one is None or (run.role == "search" and (run.folds or 0) != kept[cell]):
             continue
-        if one := cells.get(cell_of(run)):
+        if run.status == "done":
             (one.tried if run.role == "search" else one.repeats).setdefault(setting_of(run), []).append(run)
+        elif run.role == "search":
+            one.failed.append(run)
     return cells
+
+
+def with_searches(some: Sequence[RunRecord], records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Some of the records, and the search of each of their cells that they hold no trial of.
+
+    Without it the settings that were repeated would be chosen among once more, by the seeds that are reported.
+    """
+    lacking = {cell_of(run) for run in some} - {cell_of(run) for run in some if run.role == "search"}
+    return [*some, *(run for run in records if run.role == "search" and cell_of(run) in lacking)]
 
 
 def choices(records: Sequence[RunRecord]) -> list[bool | None]:
     """Of each record, whether a search chose its setting for its cell; None where the cell was not searched."""
-    cells = {cell: one.chosen for cell, one in searched(run for run in records if run.status == "done").items()}
+    cells = {cell: one.chosen for cell, one in searched(records).items()}
     return [setting_of(run) == cells[cell] if (cell := cell_of(run)) in cells else None for run in records]
 
 
-def _settled(searches: Mapping[tuple[object, ...], Searched]) -> dict[tuple[object, ...], Searched]:
-    """The searches whose choice was repeated; a single setting is a choice only beside another cell's search."""
+def _settled(searches: Mapping[tuple[object, ...], Searched]) -> dict[tuple[object, ...], tuple[Searched, Setting]]:
+    """The searches that came to something, and to what; a single setting is a choice only beside another search."""
     peers = Counter((*cell[:3], *cell[5:]) for cell in searches)  # cells that differ in spec and mode alone
     return {
-        cell: one
+        cell: (one, setting)
         for cell, one in searches.items()
-        if one.chosen in one.repeats and (len(one.tried) > 1 or peers[*cell[:3], *cell[5:]] > 1)
+        if (setting := one.settled) and (len(one.tried) > 1 or peers[*cell[:3], *cell[5:]] > 1)
     }
 
 
 def at(search: Searched, setting: Setting) -> list[Result]:
     """The results of a searched cell at one setting; a pair must have as many images to train and choose on."""
-    spent, tried = search.given, len(search.tried)
+    spent, tried = search.given, search.settings
     return [
         _result(
             run,

@@ -54,17 +54,17 @@ def describe(setting: Setting, others: Collection[Setting]) -> str:
 
 
 def _cells(records: Sequence[RunRecord]) -> list[Searched]:
-    found = searched(record for record in records if record.status == "done")
+    found = searched(records)
     return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1], key[2], repr(key[3:])))]
 
 
 def _row(cell: Searched, defaults: Collection[Setting]) -> Row:
     chosen, spent = cell.chosen, cell.given
-    own = next((setting for setting in cell.repeats if setting in defaults), None)
+    own = min((setting for setting in cell.repeats if setting in defaults), default=None)
     tests, default = _tests(cell, chosen), _tests(cell, own)
     both = tests.keys() & default.keys()
     return _named(cell) | {
-        "settings": len(cell.tried),
+        "settings": cell.settings,
         "trials": spent.trials,
         "steps": spent.steps,
         "seconds": round(spent.seconds),

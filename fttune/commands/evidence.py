@@ -51,7 +51,7 @@ def compare(
     from fttune.asking import show_comparison
 
     query.check_suffix(out)
-    records = query.find(where or (), experiment=experiment, sweep=sweep)
+    records = query.comparable(by, where or (), experiment=experiment, sweep=sweep)
     held = tuple(axis for axis in hold.split(",") if axis)
     defaults = query.default_settings(experiment=experiment, sweep=sweep)
     found = query.compared(records, by, held, metric, confidence, defaults=defaults, unequal=unequal)

@@ -1,5 +1,6 @@
 """What a list of jobs has come to: what is done, what has failed, what is to be tried again and why; needs no Ray."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,7 +50,7 @@ class Run:
     job: Job
     share: float  # of a GPU
     node: str = ""  # where it runs, once it has told
-    died: bool = False  # its process is gone
+    died: float = 0.0  # when its process was found to be gone, by time.monotonic; 0: it was not
     why: str = ""  # as Ray tells it
     stopped: bool = False  # it was told to stop, by whoever takes its machine away
     cramped: bool = False  # of its trials one ran out of the share
@@ -104,7 +105,7 @@ class Ledger:
 
     def died(self, run: Run, why: str = "") -> None:
         """The process of a run is gone."""
-        run.died, run.why = True, why
+        run.died, run.why = time.monotonic(), why
         self.meter.end(id(run))
 
     def close(self, lost_nodes: Collection[str]) -> bool:

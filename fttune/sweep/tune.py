@@ -32,7 +32,7 @@ from fttune.sweep.queue import Queue
 from fttune.sweep.supply import Supply
 from fttune.sweep.worker import Work, measure
 
-_NOTICED = 10.0  # seconds within which a cluster notices that a machine is gone
+_NOTICED = 30.0  # seconds within which a cluster notices that a machine is gone; Ray takes 15
 _MODEL = "accelerator_type:"  # how Ray begins the name of a resource that tells a model of GPU
 
 
@@ -146,11 +146,16 @@ def _nodes(*, alive: bool) -> set[str]:
 
 def _lost(dead: set[str], runs: Sequence[Run]) -> set[str]:
     """The machines that vanished since `dead` were; a cluster learns of it later than of the end of what ran there."""
-    until = time.monotonic() + _NOTICED
+    here = ray.get_runtime_context().get_node_id()
+    others = _nodes(alive=True) - {here}
     while True:
         lost = _nodes(alive=False) - dead
-        unexplained = [run for run in runs if run.died and not (run.node in lost if run.node else lost)]
-        if not unexplained or time.monotonic() > until:
+        unexplained = [
+            run.died
+            for run in runs
+            if run.died and not (run.node in lost if run.node else lost) and (run.node or others) and run.node != here
+        ]
+        if not unexplained or time.monotonic() > max(unexplained) + _NOTICED:
             return lost
         time.sleep(0.2)
 
