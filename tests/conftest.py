@@ -24,7 +24,14 @@ os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 
 
 # Nodes that are started while another Ray starts on the machine may be taken for its own.
-_CLUSTERS = ("test_admission", "test_cluster_faults")
+_CLUSTERS = ("test_cluster_faults", "test_admission")
+# What takes minutes goes first, lest one process end with it while the other has nothing left to do.
+_LONGEST = (*_CLUSTERS, "test_faults", "test_sweep", "test_turns", "test_searching", "test_team", "test_cli")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 @pytest.hookimpl(wrapper=True)

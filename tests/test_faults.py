@@ -20,11 +20,15 @@ from stores import free_port, make_database, runs_of, serving
 
 STEPS = (300, 600, 900)
 TRAIN = {"lr": 0.05, "steps": 900, "batch_size": 6, "image_size": 32, "report_every": 300, "views": "flip"}
+# For what happens several times while they train, and for a server that takes seconds to start.
+LONGER_STEPS = (800, 1600, 2400)
+LONGER = TRAIN | {"steps": LONGER_STEPS[-1], "report_every": LONGER_STEPS[0]}
 GRID = {
     "datasets": {"mine": {"path": "photos", "images_per_class": [5], "val": 3, "test": 5}},
     "backbones": ["tiny"],
     "random_top": [1, 2],
 }
+FROZEN = GRID | {"modes": ["freeze"]}
 
 
 def write_long_sweep(folder: Path, **changes: Any) -> Path:
@@ -43,8 +47,8 @@ def under_way(folder: Path) -> list[Path]:
     return list((folder / "fttune_state").glob("stage-times-*.json"))
 
 
-def assert_undisturbed(folder: Path, sweep: Path) -> None:
-    assert_as_if_nothing_had_happened(database(folder), sweep, 4, STEPS)
+def assert_undisturbed(folder: Path, sweep: Path, trials: int = 4) -> None:
+    assert_as_if_nothing_had_happened(database(folder), sweep, trials, STEPS)
 
 
 def test_a_worker_killed_with_9_is_taken_up_where_its_trial_was_saved(tmp_path: Path) -> None:
@@ -61,52 +65,73 @@ def test_a_worker_killed_with_9_is_taken_up_where_its_trial_was_saved(tmp_path: 
     assert_undisturbed(tmp_path, sweep)
 
 
-def test_a_driver_killed_with_9_leaves_no_process_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    sweep = write_long_sweep(tmp_path)
-    driver = Driver(tmp_path, sweep)
-    driver.until(lambda: checkpoints(tmp_path))
-    workers, everyone = driver.workers(), driver.family()
-    assert workers
+def _kill(driver: Driver) -> None:
     driver.kill(signal.SIGKILL)
-    driver.end()
-    gone(workers)
-    again = fttune("run", sweep)
-    assert again.returncode == 0, again.stderr
-    assert_undisturbed(tmp_path, sweep)
-    gone(everyone, 90)  # Ray's own agents first try for a minute to tell the driver of its end
 
 
-def test_a_machine_that_ends_workers_and_driver_at_once_leaves_nothing_running(tmp_path: Path) -> None:
-    sweep = write_long_sweep(tmp_path)
-    driver = Driver(tmp_path, sweep, "--limit", "2")
-    driver.until(lambda: len(checkpoints(tmp_path)) == 2)  # no trial is left that was not started
-    everyone = driver.family()
-    for worker in driver.workers():
-        os.kill(worker, signal.SIGTERM)
+def _interrupt_twice(driver: Driver) -> None:
+    for _ in range(2):
+        _interrupt(driver)
+        time.sleep(0.3)  # two at once may come as one
+
+
+def _interrupt(driver: Driver) -> None:
+    os.killpg(driver.process.pid, signal.SIGINT)  # a terminal sends it to all that it has started
+
+
+def _terminate(driver: Driver) -> None:
     driver.kill(signal.SIGTERM)
-    assert driver.end() == 130, driver.told
-    gone(everyone)
+
+
+def _shut_down(driver: Driver) -> None:
+    """As a machine does it: workers and driver at once."""
+    for process in (*driver.workers(), driver.process.pid):
+        os.kill(process, signal.SIGTERM)
+
+
+def test_there_is_one_driver_at_a_time_and_whatever_ends_it_the_same_command_goes_on(tmp_path: Path) -> None:
+    grid, left = GRID | {"modes": ["tune"]}, list[int]()
+    sweep = write_long_sweep(tmp_path, grid=grid, train=LONGER)
+    for end, code in ((_kill, -9), (_interrupt_twice, 130), (_terminate, 130), (_shut_down, 130)):
+        begun = time.time()
+        driver = Driver(tmp_path, sweep)
+        driver.until(lambda begun=begun: [file for file in checkpoints(tmp_path) if changed(file) > begun])
+        if end is _kill:
+            assert_alone(sweep)
+        workers, everyone = driver.workers(), driver.family()
+        assert workers
+        end(driver)
+        assert driver.end() == code, driver.told
+        gone(workers)
+        left += everyone
+        assert checkpoints(tmp_path), "what was under way is saved"
+        assert end is _kill or f"this goes on: fttune run {sweep}" in driver.told
     again = fttune("run", sweep)
     assert again.returncode == 0, again.stderr
-    assert_undisturbed(tmp_path, sweep)
+    assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, LONGER_STEPS)
+    gone(left, 90)  # Ray's own agents first try for a minute to tell a driver of its end
 
 
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
-def test_a_signal_saves_what_runs_and_the_line_it_prints_goes_on(
-    tmp_path: Path, number: signal.Signals, times: int
-) -> None:
+def assert_alone(sweep: Path) -> None:
+    second = fttune("run", sweep)
+    assert second.returncode == 2
+    assert second.stderr.startswith("error: sweep 'small' is being run by another process")
+    assert "\n" not in second.stderr.strip()
+
+
+def changed(file: Path) -> float:
+    """When; 0 where it is gone."""
+    return file.stat().st_mtime if file.exists() else 0.0
+
+
+def test_an_interrupt_saves_what_runs_and_the_line_it_prints_goes_on(tmp_path: Path) -> None:
     hour = "resources.checkpoint_seconds=3600"  # only what the signal saves is saved
     sweep = write_long_sweep(tmp_path)
     driver = Driver(tmp_path, sweep, hour)
     driver.until(lambda: under_way(tmp_path))
     everyone = driver.family()
     assert not checkpoints(tmp_path)
-    for _ in range(times):
-        if number == signal.SIGINT:  # a terminal sends it to all that it has started
-            os.killpg(driver.process.pid, number)
-        else:
-            driver.kill(number)
-        time.sleep(0.3)  # two at once may come as one
+    _interrupt(driver)
     assert driver.end() == 130, driver.told
     gone(everyone)
     assert checkpoints(tmp_path), "what was under way is saved"
@@ -122,10 +147,8 @@ def test_a_signal_saves_what_runs_and_the_line_it_prints_goes_on(
 def test_a_tracker_that_goes_away_and_comes_back_in_mid_sweep_gets_everything_once(tmp_path: Path) -> None:
     store, port = make_database(tmp_path), free_port()
     resources = {"checkpoint_seconds": 0.2, "max_concurrent": 1}
-    steps = (800, 1600, 2400)  # a server takes seconds to start
-    train = TRAIN | {"steps": steps[-1], "report_every": steps[0]}
     tracking = {"uri": f"http://127.0.0.1:{port}"}
-    sweep = write_long_sweep(tmp_path, train=train, tracking=tracking, resources=resources)
+    sweep = write_long_sweep(tmp_path, train=LONGER, tracking=tracking, resources=resources)
     with ExitStack() as server:
         server.enter_context(serving(store, port, tmp_path))
         driver = Driver(tmp_path, sweep)
@@ -134,7 +157,7 @@ def test_a_tracker_that_goes_away_and_comes_back_in_mid_sweep_gets_everything_on
         driver.until(lambda: " 1/4 " in driver.told)
         server.enter_context(serving(store, port, tmp_path))
         assert driver.end() == 0, driver.told
-        assert_as_if_nothing_had_happened(store, sweep, 4, steps)
+        assert_as_if_nothing_had_happened(store, sweep, 4, LONGER_STEPS)
 
 
 @contextmanager
@@ -150,7 +173,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def test_a_store_without_room_is_told_before_anything_is_decoded(tmp_path: Path) -> None:
-    sweep = write_long_sweep(tmp_path)
+    sweep = write_long_sweep(tmp_path, grid=FROZEN)
     with small_disk(tmp_path / "small", "128k") as disk:
         full = fttune("run", sweep, FTTUNE_STORE=str(disk))
         assert full.returncode == 1
@@ -161,23 +184,28 @@ def test_a_store_without_room_is_told_before_anything_is_decoded(tmp_path: Path)
         assert not list(disk.rglob("*.arrow*"))
         assert not runs_of(database(tmp_path), "fttune")
     assert fttune("run", sweep).returncode == 0
-    assert_undisturbed(tmp_path, sweep)
+    assert_undisturbed(tmp_path, sweep, 2)
 
 
-@pytest.mark.parametrize("variable", ["FTTUNE_CACHE", "FTTUNE_STATE"])
-def test_a_disk_that_is_full_stops_no_trial(tmp_path: Path, variable: str) -> None:
-    sweep = write_long_sweep(tmp_path)
-    with small_disk(tmp_path / "small", "64k") as disk:
-        (disk / "filling").write_bytes(bytes(40_000))
-        full = fttune("run", sweep, **{variable: str(disk)})
-        assert full.returncode == 0, full.stderr
-        assert f"no room left in {disk}" in full.stderr
-        assert f"set {variable} to move it" in full.stderr
-    assert_undisturbed(tmp_path, sweep)
+def test_disks_that_are_full_stop_no_trial(tmp_path: Path) -> None:
+    sweep = write_long_sweep(tmp_path, grid=FROZEN)
+    with ExitStack() as disks:
+        full = {
+            variable: str(disks.enter_context(small_disk(tmp_path / variable, "64k")))
+            for variable in ("FTTUNE_CACHE", "FTTUNE_STATE")
+        }
+        for disk in full.values():
+            (Path(disk) / "filling").write_bytes(bytes(40_000))
+        done = fttune("run", sweep, **full)
+        assert done.returncode == 0, done.stderr
+        for variable, disk in full.items():
+            assert f"no room left in {disk}" in done.stderr
+            assert f"set {variable} to move it" in done.stderr
+    assert_undisturbed(tmp_path, sweep, 2)
 
 
 def test_features_that_rot_on_the_disk_are_computed_again(tmp_path: Path) -> None:
-    sweep = write_long_sweep(tmp_path)
+    sweep = write_long_sweep(tmp_path, grid=FROZEN)
     assert fttune("run", sweep).returncode == 0
     files = list((tmp_path / "fttune_cache").rglob("*.arrow"))
     assert files
@@ -191,19 +219,7 @@ def test_features_that_rot_on_the_disk_are_computed_again(tmp_path: Path) -> Non
         rotten[file] = bytes(data)
     assert fttune("run", sweep).returncode == 0
     assert all(not file.exists() or file.read_bytes() != harmed for file, harmed in rotten.items())
-    assert_undisturbed(tmp_path, sweep)
-
-
-def test_a_second_driver_is_refused_while_the_first_runs(tmp_path: Path) -> None:
-    sweep = write_long_sweep(tmp_path)
-    driver = Driver(tmp_path, sweep)
-    driver.until(lambda: checkpoints(tmp_path))
-    second = fttune("run", sweep)
-    assert second.returncode == 2
-    assert second.stderr.startswith("error: sweep 'small' is being run by another process")
-    assert "\n" not in second.stderr.strip()
-    assert driver.end() == 0, driver.told
-    assert_undisturbed(tmp_path, sweep)
+    assert_undisturbed(tmp_path, sweep, 2)
 
 
 def test_killing_at_random_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:

@@ -67,12 +67,17 @@ def records(folder: Path, sweep: Path) -> list[RunRecord]:
         driver.until(lambda: len(Tracker(database(folder), "fttune").records()) >= 3)
         driver.kill(signal.SIGKILL)
         driver.end()
+        before = Tracker(database(folder), "fttune").records()
         again = fttune("run", sweep)
     assert again.returncode == 0, again.stderr
     done = re.search(r"small: \d+ trials: (\d+) done, 0 failed", again.stderr)
     assert done
-    assert 3 <= int(done[1]) < 24
-    return Tracker(database(folder), "fttune").records()
+    assert 3 <= len(before) <= int(done[1]) < 24
+    after = Tracker(database(folder), "fttune").records()
+    assert all(record in after for record in before), (
+        "what is finished is not trained again, for it would take other time"
+    )
+    return after
 
 
 def test_a_killed_search_asks_for_no_finished_trial_twice(folder: Path, records: list[RunRecord]) -> None:
