@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 
 from fttune.analysis.select import cell_of, searched, setting_of
 from fttune.bundle import Bundle
@@ -141,6 +141,23 @@ def test_damaged_studies_are_put_aside_and_made_anew(whole: dict[str, RunRecord]
     studies = Studies(file, "fttune/small", keep=True)
     assert studies.notes == [f"{file} was damaged: kept as studies.damaged, and made anew from the tracker"]
     assert play(make_sweep(), tmp_path, before=part).keys() == whole.keys()
+
+
+def test_studies_that_another_driver_is_writing_to_are_not_taken_for_damaged(tmp_path: Path) -> None:
+    play(make_sweep(), tmp_path, upto=10)
+    file = tmp_path / "studies"
+    line, lock = file.read_bytes().splitlines(keepends=True)[-1], JournalFileOpenLock(str(file))
+    lock.acquire()
+    with ThreadPoolExecutor(1) as pool, file.open("ab") as journal:
+        journal.write(line[:-9])
+        journal.flush()
+        opened = pool.submit(Studies, file, "fttune/small", keep=True)
+        with pytest.raises(TimeoutError):
+            opened.result(timeout=0.5)
+        journal.write(line[-9:])
+        journal.flush()
+        lock.release()
+        assert opened.result().notes == []
 
 
 def test_what_tpe_suggests_is_better_than_a_list_as_long(tmp_path: Path) -> None:
