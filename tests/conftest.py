@@ -4,6 +4,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,19 +35,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
+class _Machine:
+    """This machine, which the processes of a test run share, or one of them has for itself."""
+
+    def __init__(self) -> None:
+        run = Path(tempfile.gettempdir()) / f"fttune-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+        self._gate, self._nodes = (run.with_suffix(suffix).open("w") for suffix in (".gate", ".nodes"))
+        self._taken = False
+
+    def take(self, kind: int) -> None:
+        if not self._taken:
+            fcntl.flock(self._gate, fcntl.LOCK_EX)  # who waits to be alone is not passed by
+            fcntl.flock(self._nodes, kind)
+            fcntl.flock(self._gate, fcntl.LOCK_UN)
+            self._taken = True
+
+    def leave(self) -> None:
+        fcntl.flock(self._nodes, fcntl.LOCK_UN)  # a process that a test left behind may still hold the file
+        self._taken = False
+
+
+_machine = cache(_Machine)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Tests that start nodes run alone on the machine, others beside each other."""
-    kind = fcntl.LOCK_EX if item.path.stem in _CLUSTERS else fcntl.LOCK_SH
-    run = Path(tempfile.gettempdir()) / f"fttune-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
-    with run.with_suffix(".gate").open("w") as gate, run.with_suffix(".nodes").open("w") as nodes:
-        fcntl.flock(gate, fcntl.LOCK_EX)  # who waits to be alone is not passed by
-        fcntl.flock(nodes, kind)
-        fcntl.flock(gate, fcntl.LOCK_UN)
-        try:
-            return (yield)
-        finally:
-            fcntl.flock(nodes, fcntl.LOCK_UN)  # a process that a test left behind may still hold the file
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Tests that start nodes run alone on the machine, one after the other; others beside each other."""
+    alone = item.path.stem in _CLUSTERS
+    _machine().take(fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    try:
+        return (yield)
+    finally:
+        if not (alone and nextitem and nextitem.path.stem in _CLUSTERS):
+            _machine().leave()
 
 
 @pytest.fixture(autouse=True)
