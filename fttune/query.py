@@ -12,7 +12,7 @@ from pyarrow import csv, parquet
 
 from fttune.analysis.compare import Comparison
 from fttune.analysis.compare import compare as compare_records
-from fttune.analysis.select import Setting, choices, with_searches
+from fttune.analysis.select import Setting, choices
 from fttune.condition import Condition, meeting
 from fttune.errors import ConfigError, UsageError, unknown
 from fttune.files import replacing, writing
@@ -20,7 +20,6 @@ from fttune.record import RunRecord
 from fttune.tracking.fields import DEFAULT
 from fttune.tracking.runs import Tracker
 from fttune.tracking.table import from_table, to_table
-from fttune.trial import SEARCHED
 
 _SHOWN = (
     "trial_id", "dataset", "images_per_class", "backbone", "spec", "seed", "role", "lr", "status", "val_accuracy",
@@ -34,20 +33,6 @@ def find(
     """The finished trials, done and failed, that meet every condition such as `images_per_class>=20`."""
     conditions = [Condition.parse(text, _types()) for text in where]
     return meeting(Tracker(uri, experiment).records(sweep), conditions)
-
-
-def comparable(
-    by: str,
-    where: Sequence[str] = (),
-    *,
-    experiment: str = "fttune",
-    sweep: str | None = None,
-    uri: str | None = None,
-) -> list[RunRecord]:
-    """What `compare` is given: the trials that meet every condition, and the searches that chose their settings."""
-    records = Tracker(uri, experiment).records(sweep)
-    found = meeting(records, [Condition.parse(text, _types()) for text in where])
-    return found if by in SEARCHED else with_searches(found, records)
 
 
 def runs(
@@ -79,9 +64,9 @@ def compare(
 
     Runs whose settings were searched for with unequal budgets are paired only with `unequal`.
     """
-    records = comparable(by, where, experiment=experiment, sweep=sweep, uri=uri)
+    records = find(experiment=experiment, sweep=sweep, uri=uri)
     defaults = default_settings(experiment=experiment, sweep=sweep, uri=uri)
-    return tabulate(compared(records, by, hold, metric, confidence, defaults=defaults, unequal=unequal))
+    return tabulate(compared(records, by, hold, where, metric, confidence, defaults=defaults, unequal=unequal))
 
 
 def default_settings(*, experiment: str, sweep: str | None = None, uri: str | None = None) -> list[Setting]:
@@ -99,6 +84,7 @@ def compared(
     records: Sequence[RunRecord],
     by: str,
     hold: Sequence[str],
+    where: Sequence[str],
     metric: str,
     confidence: float,
     *,
@@ -110,8 +96,16 @@ def compared(
         raise ConfigError(f"compare: {unknown('metric', metric, numbers)}")
     if not 0 < confidence < 1:
         raise ConfigError(f"compare: confidence must lie between 0 and 1, but got {confidence:g}")
+    shown = {record.trial_id for record in meeting(records, [Condition.parse(text, _types()) for text in where])}
     return compare_records(
-        records, by=by, hold=hold, metric=metric, confidence=confidence, defaults=defaults, unequal=unequal
+        records,
+        by=by,
+        hold=hold,
+        shown=shown,
+        metric=metric,
+        confidence=confidence,
+        defaults=defaults,
+        unequal=unequal,
     )
 
 

@@ -150,9 +150,23 @@ def holds(domain: Domain, value: float | str) -> bool:
     return not isinstance(value, str) and domain.low <= value <= domain.high
 
 
-def told(domains: Mapping[str, Domain]) -> dict[str, list[Any]]:
+def members(name: str, domain: Domain) -> list[Any] | None:
+    """Every value of a domain in the type of its setting, where they can be counted."""
+    if isinstance(domain, Choices):
+        return [whole(name, value) for value in domain.choices]
+    return [*range(round(domain.low), round(domain.high) + 1)] if name in WHOLE else None
+
+
+def told(domains: Mapping[str, Domain]) -> dict[str, Any]:
     """As JSON-able values, as one writes them."""
-    return {n: list(d.choices) if isinstance(d, Choices) else [d.low, d.high] for n, d in domains.items()}
+    return {name: _written(domain) for name, domain in domains.items()}
+
+
+def _written(domain: Domain) -> Any:
+    if isinstance(domain, Range):
+        return [domain.low, domain.high]
+    numbers = len(domain.choices) == 2 and all(map(_is_number, domain.choices))
+    return {"choices": list(domain.choices)} if numbers else list(domain.choices)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -174,6 +188,8 @@ def _choices(values: Any) -> Choices:
     values = list(map(_number, values))
     if wrong := [value for value in values if not (isinstance(value, str) or _is_number(value))]:
         raise ValueError(f"a value to choose is a number or a word, but got {wrong[0]!r}")
+    if wrong := [value for value in values if _is_number(value) and not math.isfinite(value)]:
+        raise ValueError(f"a value to choose is finite, but got {wrong[0]}")
     if len({value if _is_number(value) else str(value) for value in values}) < len(values):
         raise ValueError(f"a value stands twice in {values}")
     return Choices(choices=tuple(values))

@@ -40,7 +40,7 @@ class _Machine:
 
     def __init__(self) -> None:
         run = Path(tempfile.gettempdir()) / f"fttune-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
-        self._gate, self._nodes = (run.with_suffix(suffix).open("w") for suffix in (".gate", ".nodes"))
+        self._gate, self._nodes = (os.open(run.with_suffix(s), os.O_RDWR | os.O_CREAT) for s in (".gate", ".nodes"))
         self._taken = False
 
     def take(self, kind: int) -> None:

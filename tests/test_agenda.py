@@ -160,6 +160,25 @@ def test_studies_that_another_driver_is_writing_to_are_not_taken_for_damaged(tmp
         assert opened.result().notes == []
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"lr": [0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]},
+        {"lr": [0.01, 0.1, 0.5, 1.0], "batch_size": {"choices": [4, 8]}},
+    ],
+    ids=["eight rates", "four rates by two sizes"],
+)
+def test_a_space_of_as_many_settings_as_are_asked_for_is_tried_whole(tmp_path: Path, space: dict[str, Any]) -> None:
+    done = play(make_sweep(space=space), tmp_path)
+    assert [one.settings for one in searched(done.values()).values()] == [8, 8]
+
+
+def test_a_choice_of_the_two_ends_of_a_range_is_another_space(tmp_path: Path) -> None:
+    play(make_sweep(space={"lr": [0.1, 0.9]}), tmp_path, upto=4)
+    with pytest.raises(ConfigError, match=r"lr \[0.1, 0.9\] -> {'choices': \[0.1, 0.9\]}"):
+        play(make_sweep(space={"lr": {"choices": [0.1, 0.9]}}, settings=2), tmp_path)
+
+
 def test_what_tpe_suggests_is_better_than_a_list_as_long(tmp_path: Path) -> None:
     sweep = make_sweep(settings=24)
     first = {setting_of(hparams) for tuned in (True, False) for hparams in draw_settings(sweep, tuned=tuned)[:4]}

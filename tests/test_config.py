@@ -110,6 +110,7 @@ def test_specs_written_out_join_the_product(tmp_path: Path) -> None:
         ("search.space={batch_size: [1.5, 8]}", "batch_size is a whole number, but got 1.5"),
         ("search.space={lr: [0.1, 0.1, 0.2]}", "a value stands twice in [0.1, 0.1, 0.2]"),
         ("search.space={lr: [true, 0.1, 0.2]}", "lr: a value to choose is a number or a word, but got True"),
+        ("search.space={weight_decay: [.nan, 0.1, 0.2]}", "a value to choose is finite, but got nan"),
         ("search={sampler: tpe, space: {}}", "space has nothing to search in"),
         ("search={sampler: tpe, pruner: median, space: {steps: [10, 100]}}", "but steps are searched"),
         ("search.sampler=tpee", "search.sampler: input should be 'fixed', 'shared' or 'tpe', but got 'tpee'"),

@@ -1,5 +1,6 @@
 """Val selects, test is reported, and seeds are averaged before anything is chosen."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from constructed import make_run
 from fttune.analysis.compare import compare
 from fttune.analysis.ratios import tune_to_freeze
-from fttune.analysis.select import choices, select, select_default, setting_of, with_searches
+from fttune.analysis.select import choices, select, select_default, setting_of
 from fttune.analysis.selection import illusion_sheet, search_sheet
 from fttune.errors import StoreError
 from fttune.record import RunRecord
@@ -123,9 +124,13 @@ def test_searches_of_unequal_budgets_are_no_pair_unless_that_is_asked_for(tuned:
 
 
 def test_with_unequal_budgets_the_defaults_of_two_sweeps_stay_apart() -> None:
-    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9)), *repeated("tune", 0.1, 0.6), *repeated("tune", 0.2, 0.9)]
-    runs += [*tried("freeze", (0.1, 0.5, 0.2)), *repeated("freeze", 0.1, 0.4), *repeated("freeze", 0.2, 0.5)]
-    own = {setting_of(run) for run in runs}
+    tuned, frozen = (
+        tried("tune", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9), (0.3, 0.5, 0.9)),
+        tried("freeze", (0.1, 0.5, 0.2), (0.2, 0.4, 0.2)),
+    )
+    runs = [*tuned, *repeated("tune", 0.1, 0.6), *repeated("tune", 0.2, 0.9)]
+    runs += [*frozen, *repeated("freeze", 0.1, 0.4), *repeated("freeze", 0.2, 0.5)]
+    own = {setting_of(run) for run in frozen}
     found = compare(runs, by="mode", confidence=0.95, defaults=own, unequal=True).levels
     assert [(one.held["setting"], one.level, one.runs, one.pairs) for one in found] == [
         ("chosen", "freeze", 2, 0), ("chosen", "tune", 2, 2), ("default", "freeze", 4, 0), ("default", "tune", 4, 4)
@@ -160,10 +165,25 @@ def test_a_search_that_has_grown_past_its_repeats_is_judged_by_its_own_draws_sti
     assert [r.setting[0] for r in select([*grown, *repeated("tune", 0.3, 0.7)])] == [0.3, 0.3]
 
 
-def test_seeds_of_settings_that_a_begun_search_never_tried_stay_a_grid() -> None:
-    grid = [*repeated("tune", 0.1, 0.6), *repeated("tune", 0.4, 0.9)]
-    begun = [*grid, *tried("tune", (0.1, 0.5, 0.2), (0.2, 0.9, 0.9))]
+def test_a_search_that_has_grown_past_the_default_keeps_its_budget_and_its_pair() -> None:
+    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9), (0.3, 0.95, 0.3)), *repeated("tune", 0.1, 0.6)]
+    runs += [*tried("freeze", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9), (0.3, 0.8, 0.3)), *repeated("freeze", 0.1, 0.5)]
+    assert {(r.mode, r.setting[0], r.tried, r.given.trials) for r in select(runs)} == {
+        ("tune", 0.1, 3, 3), ("freeze", 0.1, 3, 3)
+    }  # fmt: skip
+    assert len(tune_to_freeze(select(runs), {}).pairs) == 2
+    notes = compare(runs, by="mode", confidence=0.95).notes
+    assert notes == ("cells whose search is not at its end: its choice is not repeated yet: 1",)
+
+
+def test_seeds_of_more_settings_than_a_search_tried_stay_a_grid() -> None:
+    grid = [run for mode in ("tune", "freeze") for lr in (0.1, 0.2) for run in repeated(mode, lr, 0.5 + lr)]
+    grid = [replace(run, val_accuracy=run.test_accuracy) for run in grid]
+    begun = [*grid, *tried("tune", (0.1, 0.5, 0.2)), *tried("freeze", (0.1, 0.5, 0.2))]
     assert select(begun) == select(grid)
+    assert choices(begun) == [None] * len(begun)
+    by_rate = compare(begun, by="lr", confidence=0.95)
+    assert by_rate.levels == compare(grid, by="lr", confidence=0.95).levels
 
 
 def test_a_setting_that_failed_was_given_like_any_other() -> None:
@@ -174,14 +194,45 @@ def test_a_setting_that_failed_was_given_like_any_other() -> None:
     assert [str(pair.denominator_given) for pair in pairs] == ["2 trials, 40 steps, 2 s"] * 2
 
 
-def test_a_condition_on_the_seeds_hides_no_search() -> None:
-    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9)), *repeated("tune", 0.1, 0.6)]
+@pytest.mark.parametrize("shown", [lambda run: run.seed >= 0, lambda run: run.seed > -2, lambda run: run.lr > 0.15])
+def test_a_condition_hides_runs_and_never_what_a_search_chose_among(shown: Callable[[RunRecord], bool]) -> None:
+    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9), draws=2), *repeated("tune", 0.1, 0.6)]
     runs += [replace(run, val_accuracy=1.0) for run in repeated("tune", 0.2, 0.9)]
-    seeds = [run for run in runs if run.seed >= 0]
-    assert [r.setting[0] for r in select(seeds)] == [0.2, 0.2], "taken for a grid, the seeds choose"
-    assert select(with_searches(seeds, runs)) == select(runs)
-    drawn = [run for run in runs if run.lr < 0.15]
-    assert with_searches(drawn, runs) == drawn
+    runs[0] = replace(runs[0], val_accuracy=0.3)  # the first draw alone would choose the other
+    some = {run.trial_id for run in runs if shown(run)}
+    levels = compare(runs, by="mode", shown=some, confidence=0.95).levels
+    found = [(one.mean, one.given.trials) for one in levels]
+    assert found == ([(pytest.approx(0.6), 6)] if shown(repeated("tune", 0.1, 0.6)[0]) else [])
+
+
+def test_a_condition_on_a_grid_is_met_before_anything_is_chosen() -> None:
+    runs = searched()
+    some = {run.trial_id for run in runs if run.lr > 0.15}
+    (level,) = compare(runs, by="mode", shown=some, confidence=0.95).levels
+    assert (level.mean, level.runs) == (0.9, 2)
+
+
+def test_two_specs_of_one_mode_both_count_and_each_finds_its_partner() -> None:
+    mixed = [
+        replace(make_run("tune", accuracy), trial_id=spec, mode="mixed", spec=spec)
+        for spec, accuracy in (("F(1-3)T(4-7)R(8)", 0.2), ("F(1-5)T(6-7)R(8)", 0.8))
+    ]
+    first, second = compare([make_run("freeze", 0.4), *mixed], by="mode", confidence=0.95).levels
+    assert (first.level, second.level) == ("freeze", "mixed")
+    assert (second.runs, second.mean, second.pairs) == (2, 0.5, 2)
+    assert second.difference == pytest.approx(0.1)
+
+
+def test_the_whole_list_names_what_failed() -> None:
+    runs = [*tried("tune", (0.1, 0.9, 0.5), (0.2, 0.5, 0.6)), *repeated("tune", 0.1, 0.5)]
+    runs[1] = replace(runs[1], status="failed", val_accuracy=None, test_accuracy=None)
+    sheet = search_sheet(runs, [])
+    assert sheet.rows[0]["settings"] == 2
+    tried_list = sheet.facts["tried"]
+    assert isinstance(tried_list, list)
+    assert [(one["lr"], one["status"], one["chosen"]) for one in tried_list] == [
+        (0.1, "done", True), (0.2, "failed", False)
+    ]  # fmt: skip
 
 
 @given(st.permutations([0.0, 0.2, 0.5, 1.0]))

@@ -93,6 +93,7 @@ def compare(
     *,
     by: str,
     hold: Sequence[str] = (),
+    shown: Collection[str] | None = None,
     metric: str = "test_accuracy",
     confidence: float,
     defaults: Collection[Setting] = (),
@@ -102,15 +103,20 @@ def compare(
 
     Of a cell where several settings were tried the one that val prefers counts (`select`), unless they are what is
     compared; runs pair only with as many settings, trials and steps of search unless `unequal`. Where there was a
-    search, groups tell apart the settings `chosen` and those of the sweeps' files (`defaults`). ConfigError for an axis
-    that is none.
+    search, groups tell apart the settings `chosen` and those of the sweeps' files (`defaults`). Only trials with an id
+    in `shown` are compared (None: all), but a search chose among all of its own. ConfigError for an axis that is none.
     """
     for axis in (by, *hold):
         if axis not in AXES:
             raise ConfigError(f"compare: {unknown('axis', axis, AXES)}")
     if by in hold:
         raise ConfigError(f"compare: {by} is compared, so it cannot be held")
-    runs = [run for run in _chosen(records, by, defaults) if getattr(run.record, metric) is not None]
+    cells = {cell: one for cell, one in searched(records).items() if one.prevails}
+    asked = [record for record in records if shown is None or record.trial_id in shown]
+    # Runs of cells without a search are chosen among as they are asked for.
+    known = asked if shown is None else [r for r in records if r.trial_id in shown or cell_of(r) in cells]
+    found = [run for run in _chosen(known, by, defaults, cells) if shown is None or run.record.trial_id in shown]
+    runs = [run for run in found if getattr(run.record, metric) is not None]
     budgets = {run.budget for run in runs if run.setting == "chosen" and not is_convex(run.record.way)}
     if unequal:
         runs = [replace(run, budget=()) if run.chosen else run for run in runs]
@@ -125,12 +131,14 @@ def compare(
         here = _levels(dict(zip(names, place, strict=True)), groups[place], by, metric, confidence)
         lone += sum(level.runs - level.pairs for level in here[1:])
         levels += here
-    failed = sum(record.status != "done" for record in records)
-    unfinished = 0 if by in SEARCHED else _unfinished(records)
+    failed = sum(record.status != "done" for record in asked)
+    here = {cell_of(record) for record in asked}
+    unfinished = 0 if by in SEARCHED else sum(cells[c].chosen not in cells[c].repeats for c in cells.keys() & here)
     solved = sorted({run.record.mode for run in runs if is_convex(run.record.way)}) if by == "mode" else []
     notes = {
-        f"cells whose search has not come to repeated runs at its choice, so it is left out: {unfinished}": unfinished,
+        f"cells whose search is not at its end: its choice is not repeated yet: {unfinished}": unfinished,
         "searches of unequal budgets, whose runs are not paired unless --unequal says so": len(budgets) > 1
+        and lone
         and not unequal,
         f"no steps, but solved to the end, its regularisation chosen on val: {', '.join(solved)}": len(solved),
         f"failed runs, left out: {failed}": failed,
@@ -148,12 +156,13 @@ class _Run:
     chosen: bool = False  # the one setting of its cell, so that no other is told apart from it by its budget
 
 
-def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting]) -> list[_Run]:
+def _chosen(
+    records: Sequence[RunRecord], by: str, defaults: Collection[Setting], cells: Collection[tuple[object, ...]]
+) -> list[_Run]:
     done = [record for record in records if record.status == "done"]
-    cells = searched(records)
     if by in FREE or (by in SEARCHED and cells):
         # Of a cell that was searched the runs of the search are what differs in nothing but settings.
-        tried = [run for run in done if run.role == "search" or cell_of(run) not in cells]
+        tried = [run for run in done if (run.role == "search") == (cell_of(run) in cells)]
         return [_Run(record=r, budget=tuple(getattr(r, name) for name in SEARCHED if name != by)) for r in tried]
     by_id = {record.trial_id: record for record in done}
     found = [_run(by_id[one.trial_id], one, "chosen") for one in select(records)]
@@ -174,10 +183,6 @@ def _run(record: RunRecord, result: Result, setting: str) -> _Run:
     return _Run(record=record, budget=budget, setting=shown, given=result.given, chosen=chosen)
 
 
-def _unfinished(records: Sequence[RunRecord]) -> int:
-    return sum(cell.chosen not in cell.repeats for cell in searched(records).values())
-
-
 def _held(record: RunRecord, axis: str, by: str) -> Value:
     """A spec holds the number of new layers alone where modes are compared, the mode where numbers are."""
     if axis == "spec" and by in ("mode", "random_top"):
@@ -186,20 +191,21 @@ def _held(record: RunRecord, axis: str, by: str) -> Value:
 
 
 def _levels(held: Mapping[str, Value], runs: Sequence[_Run], by: str, metric: str, confidence: float) -> list[Level]:
-    found: dict[Value, dict[tuple[object, ...], RunRecord]] = defaultdict(dict)
+    found: dict[Value, dict[str, tuple[tuple[object, ...], RunRecord]]] = defaultdict(dict)  # by trial id
     spent: dict[Value, dict[object, Given]] = defaultdict(dict)
     for run in runs:
         level = getattr(run.record, by)
-        found[level][_key(run, by)] = run.record
+        found[level][run.record.trial_id] = (_key(run, by), run.record)
         spent[level][run.record.trial_id] = given(run.record)
         if run.setting == "chosen":  # what is given by the file needs no search
             spent[level][cell_of(run.record)] = run.given
     first, *_ = order = sorted(found, key=_rank)
     # What takes no steps was given settings of another kind, so it is held against a partner whatever that was given.
-    partners = found[first] | {(None, *key[1:]): record for key, record in found[first].items()}
+    firsts = dict(found[first].values())
+    partners = firsts | {(None, *key[1:]): record for key, record in firsts.items()}
     taken = {name: sum(spent[name].values(), NOTHING) for name in order}
     return [
-        _level(held, name, found[name], partners if name != first else {}, metric, confidence, taken[name])
+        _level(held, name, [*found[name].values()], partners if name != first else {}, metric, confidence, taken[name])
         for name in order
     ]
 
@@ -207,19 +213,19 @@ def _levels(held: Mapping[str, Value], runs: Sequence[_Run], by: str, metric: st
 def _level(
     held: Mapping[str, Value],
     name: Value,
-    runs: Mapping[tuple[object, ...], RunRecord],
+    runs: Sequence[tuple[tuple[object, ...], RunRecord]],
     first: Mapping[tuple[object, ...], RunRecord],
     metric: str,
     confidence: float,
     spent: Given,
 ) -> Level:
-    keys = sorted(runs.keys() & first.keys(), key=repr)
-    records = list(runs.values())
+    records = [record for _, record in runs]
+    partners = {record.trial_id: first[key] for key, record in runs if key in first}
     low, high = _interval(records, lambda record: getattr(record, metric), confidence)
     if metric.endswith("accuracy") and low is not None and high is not None:
         low, high = max(low, 0.0), min(high, 1.0)  # Student's t knows no ends, a fraction has two
-    differences = {runs[key].trial_id: getattr(runs[key], metric) - getattr(first[key], metric) for key in keys}
-    paired = [runs[key] for key in keys]
+    paired = sorted((record for record in records if record.trial_id in partners), key=lambda record: record.trial_id)
+    differences = {r.trial_id: getattr(r, metric) - getattr(partners[r.trial_id], metric) for r in paired}
     below, above = _interval(paired, lambda record: differences[record.trial_id], confidence)
     return Level(
         held=held,
@@ -229,8 +235,8 @@ def _level(
         mean=fmean(getattr(record, metric) for record in records),
         low=low,
         high=high,
-        pairs=len(keys),
-        difference=fmean(differences.values()) if keys else None,
+        pairs=len(paired),
+        difference=fmean(differences.values()) if paired else None,
         difference_low=below,
         difference_high=above,
         trial_ids=tuple(sorted(record.trial_id for record in records)),

@@ -87,15 +87,19 @@ class Searched:
 
     @property
     def settled(self) -> Setting | None:
-        """The choice if it was repeated; else, in a search that has grown since, the best by it of what was repeated.
+        """The choice if it was repeated; else, in a search that is not at its end, the best by it of what was repeated.
 
-        None: nothing was, or something that was never tried, so the seeds tell of more than of this search.
+        None: nothing was.
         """
         if self.chosen in self.repeats:
             return self.chosen
         known = {setting: self.tried[setting] for setting in self.repeats if setting in self.tried}
-        grown = known and len(self.repeats) > 1 and self.repeats.keys() <= self._sought
-        return _best(known) if grown else None
+        return _best(known) if known else None
+
+    @property
+    def prevails(self) -> bool:
+        """Whether it tried as many settings as the seeds did; fewer are strays, which take no grid of seeds away."""
+        return len(self._sought) >= len(self.repeats)
 
     @property
     def settings(self) -> int:
@@ -168,18 +172,9 @@ def searched(records: Iterable[RunRecord]) -> dict[tuple[object, ...], Searched]
     return cells
 
 
-def with_searches(some: Sequence[RunRecord], records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Some of the records, and the search of each of their cells that they hold no trial of.
-
-    Without it the settings that were repeated would be chosen among once more, by the seeds that are reported.
-    """
-    lacking = {cell_of(run) for run in some} - {cell_of(run) for run in some if run.role == "search"}
-    return [*some, *(run for run in records if run.role == "search" and cell_of(run) in lacking)]
-
-
 def choices(records: Sequence[RunRecord]) -> list[bool | None]:
     """Of each record, whether a search chose its setting for its cell; None where the cell was not searched."""
-    cells = {cell: one.chosen for cell, one in searched(records).items()}
+    cells = {cell: one.chosen for cell, one in searched(records).items() if one.prevails}
     return [setting_of(run) == cells[cell] if (cell := cell_of(run)) in cells else None for run in records]
 
 
@@ -189,7 +184,7 @@ def _settled(searches: Mapping[tuple[object, ...], Searched]) -> dict[tuple[obje
     return {
         cell: (one, setting)
         for cell, one in searches.items()
-        if (setting := one.settled) and (len(one.tried) > 1 or peers[*cell[:3], *cell[5:]] > 1)
+        if one.prevails and (setting := one.settled) and (len(one.tried) > 1 or peers[*cell[:3], *cell[5:]] > 1)
     }
 
 

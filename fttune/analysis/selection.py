@@ -7,7 +7,7 @@ nothing.
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 
-from fttune.analysis.select import Searched, Setting, measured, searched
+from fttune.analysis.select import Searched, Setting, measured, searched, setting_of
 from fttune.analysis.sheet import Row, Sheet, Value
 from fttune.record import RunRecord
 from fttune.trial import SEARCHED
@@ -87,7 +87,7 @@ def _hindsight(cell: Searched) -> Row:
     held = sum(run.val_images or 0 for run in cell.tried[chosen] if run.seed == one.seed)
     return _named(cell) | {
         "held out": held // one.classes if one.classes else None,
-        "settings": len(cell.tried),
+        "settings": cell.settings,
         "val of chosen": _mean(cell.tried[chosen], "val_accuracy"),
         "test of chosen": test,
         "best test in hindsight": best,
@@ -96,11 +96,12 @@ def _hindsight(cell: Searched) -> Row:
 
 
 def _members(cell: Searched) -> list[dict[str, object]]:
-    """The whole list that was tried, a row for each run of the search, the chosen one marked."""
-    chosen = cell.chosen
+    """The whole list that was tried, a row for each run of the search, the chosen one marked, those that failed too."""
+    chosen, runs = cell.chosen, [*(run for runs in cell.tried.values() for run in runs), *cell.failed]
     return [
         {
             "trial_id": run.trial_id,
+            "status": run.status,
             **_named(cell),
             "seed": run.seed,
             "fold": run.fold,
@@ -108,10 +109,9 @@ def _members(cell: Searched) -> list[dict[str, object]]:
             "val_accuracy": run.val_accuracy,
             "test_accuracy": run.test_accuracy,
             "pruned_step": run.pruned_step,
-            "chosen": setting == chosen,
+            "chosen": setting_of(run) == chosen,
         }
-        for setting, runs in cell.tried.items()
-        for run in sorted(runs, key=lambda run: (-run.seed, run.fold or 0))
+        for run in sorted(runs, key=lambda run: (setting_of(run), -run.seed, run.fold or 0))
     ]
 
 

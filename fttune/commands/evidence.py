@@ -51,10 +51,10 @@ def compare(
     from fttune.asking import show_comparison
 
     query.check_suffix(out)
-    records = query.comparable(by, where or (), experiment=experiment, sweep=sweep)
+    records = query.find(experiment=experiment, sweep=sweep)
     held = tuple(axis for axis in hold.split(",") if axis)
     defaults = query.default_settings(experiment=experiment, sweep=sweep)
-    found = query.compared(records, by, held, metric, confidence, defaults=defaults, unequal=unequal)
+    found = query.compared(records, by, held, where or (), metric, confidence, defaults=defaults, unequal=unequal)
     show_comparison(found, metric=metric, out=out, as_json=as_json)
 
 

@@ -3,13 +3,14 @@
 The tracker is the truth: a study is told what the runs there came to, and one that is lost is asked for anew from them.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttune.errors import ConfigError
 from fttune.files import writing
-from fttune.space import WHOLE, Choices, Domain, differences, holds, told
+from fttune.space import WHOLE, Choices, Domain, differences, holds, members, told
 from fttune.trial import digest, seed_from
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Study:
     def setting(self, index: int, wish: Values | None, taken: Collection[Items]) -> Values:
         """The values of setting `index`: as they were asked for before, else `wish`, else a new one by TPE.
 
-        `taken` are other settings of the cell; one of them comes again only where TPE finds no other.
+        `taken` are other settings of the cell. Where TPE finds none beside them, the first that is left is taken.
         """
         if index in self._values:
             return self._values[index]
@@ -134,7 +135,7 @@ class Study:
                 break
             self._drop(trial.number)
         else:
-            trial = self._ask(index, _TRIES)
+            return self._add(index, next(values for values in self._grid() if items(values) not in taken))
         trial.set_user_attr(_SETTING, index)
         self._take(index, trial.number, trial.params, told=False)
         return self._values[index]
@@ -161,6 +162,12 @@ class Study:
             )
             self._take(index, len(self._study.get_trials(deepcopy=False)) - 1, wish, told=False)
         return wish
+
+    def _grid(self) -> Iterator[Values]:
+        """Every setting of the space; only where there are few does TPE run out of new ones."""
+        counted = [members(name, domain) for name, domain in self._domains.items()]
+        for values in product(*(some or [] for some in counted)):
+            yield dict(zip(self._domains, values, strict=True))
 
     def _ask(self, index: int, tries: int) -> "optuna.Trial":
         """Seeded by the number of the setting, so that a study that was cut off goes on as if it had not been."""
