@@ -72,7 +72,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("FTTUNE_", "MLFLOW_", "RAY_ADDRESS"))]:
+    # Ray itself leaves a mode of authentication behind, which a command started from here would take for one's wish.
+    own = ("FTTUNE_", "MLFLOW_", "RAY_ADDRESS", "RAY_AUTH_MODE")
+    for name in [name for name in os.environ if name.startswith(own)]:
         monkeypatch.delenv(name)
     for variable in ("FTTUNE_STORE", "FTTUNE_CACHE", "FTTUNE_STATE", "FTTUNE_NETWORKS"):
         monkeypatch.setenv(variable, str(tmp_path / variable.lower()))

@@ -197,7 +197,8 @@ def test_a_quarter_of_a_gpu_puts_four_trials_side_by_side(tmp_path: Path) -> Non
         jobs, meter = [Bundle.alone(trial) for trial in ground.trials[:6]], Meter()
         outcome = run_jobs(jobs, runtime, sweep.resources, [watcher], meter=meter)
         brake = Brake(Budget(gpu_hours=meter.gpu_hours / 1e6), Meter())
-        early = run_jobs(jobs[:1], runtime, sweep.resources, [Watcher()], meter=brake.meter, stop=brake)
+        one = sweep.resources.model_copy(update={"max_concurrent": 1})
+        early = run_jobs(jobs, runtime, one, [Watcher()], meter=brake.meter, stop=brake)
     assert outcome.complete
     assert 0 < meter.gpu_hours < 1
     assert meter.share == brake.meter.share == 0
