@@ -172,7 +172,8 @@ def _segments(folder: Path, layer: int) -> list[_Segment]:
     """Every readable file of a layer."""
     found = [(path, _read(path)) for path in sorted(folder.glob(f"{layer}-*.arrow"))]
     for path, segment in found:
-        if segment is None:
+        if segment is None and path.exists():  # absent where another process has put little ones into one
+            _log.warning("%s: damaged features; they are removed, and computed again", path)
             path.unlink(missing_ok=True)
     return [segment for _, segment in found if segment]
 

@@ -191,6 +191,8 @@ def test_disks_that_are_full_stop_no_trial(tmp_path: Path) -> None:
         for variable, disk in full.items():
             assert f"no room left in {disk}" in done.stderr
             assert f"set {variable} to move it" in done.stderr
+        lines = done.stderr.splitlines()
+        assert len(lines) == len({*lines}), "each is told once"
     assert_undisturbed(tmp_path, sweep, 2)
 
 
@@ -207,7 +209,9 @@ def test_features_that_rot_on_the_disk_are_computed_again(tmp_path: Path) -> Non
         data[len(data) // 2] ^= 64
         file.write_bytes(data)
         rotten[file] = bytes(data)
-    assert fttune("run", sweep).returncode == 0
+    again = fttune("run", sweep)
+    assert again.returncode == 0
+    assert "damaged features; they are removed, and computed again" in again.stderr
     assert all(not file.exists() or file.read_bytes() != harmed for file, harmed in rotten.items())
     assert_undisturbed(tmp_path, sweep, 2)
 

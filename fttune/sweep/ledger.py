@@ -131,7 +131,8 @@ class Ledger:
     def _hear(self, run: Run, news: dict[str, Any]) -> None:
         key = news.get("trial") or keys(run.job)[0]
         if "note" in news:
-            self.outcome.notes.append(news["note"])
+            if news["note"] not in self.outcome.notes:  # a full disk is met at each checkpoint
+                self.outcome.notes.append(news["note"])
         elif "stopped" in news:
             run.stopped = True
         elif key in self._over:
