@@ -1,6 +1,7 @@
 """The command line as processes of their own, forked from one that has loaded it: whole commands, started in no time.
 
-What starts anew each time, and so shows a command's own loading and its end, is `small_sweeps.Driver` and the soak.
+What starts anew each time, and so shows a command's own loading and its end, is `small_sweeps.fttune_anew`, which
+`fttune run` goes through, `small_sweeps.Driver` and the soak.
 """
 
 import atexit
@@ -14,7 +15,7 @@ from pathlib import Path
 
 _FORKED = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload(
-    ["fttune.cli", "fttune.session", "fttune.sweep.tune", "fttune.training.run", "mlflow", "optuna", "torchvision"]
+    ["fttune.cli", "fttune.session", "fttune.training.run", "mlflow", "optuna", "torchvision"]
 )
 
 

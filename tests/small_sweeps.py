@@ -62,6 +62,9 @@ def database(folder: Path) -> str:
 
 
 def fttune(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    # Ray reads its settings when it is loaded, and leaves some in the environment of a process that ran it.
+    if words[0] in ("run", "recommend"):
+        return fttune_anew(*words, **environment)
     return run_command([*map(str, words)], {**os.environ, **environment})
 
 

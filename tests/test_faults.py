@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from command import run_command
 from fttune.tracking.runs import Tracker
 from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, fttune, gone, write_sweep
 from soak import soak
-from stores import curve_of, free_port, make_database, runs_of, serving
+from stores import free_port, make_database, runs_of, serving
 
 STEPS = (300, 600, 900)
 TRAIN = {"lr": 0.05, "steps": 900, "batch_size": 6, "image_size": 32, "report_every": 300, "views": "flip"}
@@ -42,6 +43,11 @@ def checkpoints(folder: Path) -> list[Path]:
     return list((folder / "fttune_state" / "checkpoints").glob("*.safetensors"))
 
 
+def under_way(folder: Path) -> list[Path]:
+    """What the first trial on a machine measures before it trains."""
+    return list((folder / "fttune_state").glob("stage-times-*.json"))
+
+
 def assert_undisturbed(folder: Path, sweep: Path, trials: int = 4) -> None:
     assert_as_if_nothing_had_happened(database(folder), sweep, trials, STEPS)
 
@@ -64,14 +70,14 @@ def _kill(driver: Driver) -> None:
     driver.kill(signal.SIGKILL)
 
 
+def _interrupt_twice(driver: Driver) -> None:
+    for _ in range(2):
+        _interrupt(driver)
+        time.sleep(0.3)  # two at once may come as one
+
+
 def _interrupt(driver: Driver) -> None:
     os.killpg(driver.process.pid, signal.SIGINT)  # a terminal sends it to all that it has started
-
-
-def _interrupt_twice(driver: Driver) -> None:
-    _interrupt(driver)
-    time.sleep(0.3)  # two at once may come as one
-    _interrupt(driver)
 
 
 def _terminate(driver: Driver) -> None:
@@ -85,45 +91,30 @@ def _shut_down(driver: Driver) -> None:
 
 
 def test_there_is_one_driver_at_a_time_and_whatever_ends_it_the_same_command_goes_on(tmp_path: Path) -> None:
-    train = LONGER | {"report_every": 100}  # which tells when training is under way
-    sweep = write_long_sweep(tmp_path, grid=GRID | {"modes": ["tune"]}, train=train)
-    words, left, finished = [str(sweep)], list[int](), 0
-    for end, code in ((_kill, -9), (_interrupt, 130), (_interrupt_twice, 130), (_terminate, 130), (_shut_down, 130)):
-        reported = reports(tmp_path)
-        driver = Driver(tmp_path, *words)
-        driver.until(lambda reported=reported: reports(tmp_path) > reported and checkpoints(tmp_path))
-        assert f"{finished} done, 0 failed, {2 - finished} to run" in driver.told
+    grid, left = GRID | {"modes": ["tune"]}, list[int]()
+    sweep = write_long_sweep(tmp_path, grid=grid, train=LONGER)
+    for end, code in ((_kill, -9), (_interrupt_twice, 130), (_terminate, 130), (_shut_down, 130)):
+        begun = time.time()
+        driver = Driver(tmp_path, sweep)
+        driver.until(lambda begun=begun: [file for file in checkpoints(tmp_path) if changed(file) > begun])
         if end is _kill:
             assert_alone(sweep)
         workers, everyone = driver.workers(), driver.family()
         assert workers
-        begun = time.time()
         end(driver)
         assert driver.end() == code, driver.told
         gone(workers)
         left += everyone
-        finished = len(Tracker(database(tmp_path), "fttune").records())
-        if end is _kill:
-            words.append("resources.checkpoint_seconds=3600")  # from now on only what a signal saves is saved
-        else:
-            assert any(changed(file) > begun for file in checkpoints(tmp_path)), "what was under way is saved"
-            line = re.search(r"this goes on: fttune run (.*)", driver.told)
-            assert line, driver.told
-            assert line[1].split() == words
-    again = fttune("run", *words)
+        assert checkpoints(tmp_path), "what was under way is saved"
+        assert end is _kill or f"this goes on: fttune run {sweep}" in driver.told
+    again = fttune("run", sweep)
     assert again.returncode == 0, again.stderr
-    assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, range(100, LONGER_STEPS[-1] + 1, 100))
+    assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, LONGER_STEPS)
     gone(left, 90)  # Ray's own agents first try for a minute to tell a driver of its end
 
 
-def reports(folder: Path) -> int:
-    """How many points the curves in the tracker have."""
-    uri = database(folder)
-    return sum(len(curve_of(uri, run.info.run_id)) for run in runs_of(uri, "fttune"))
-
-
 def assert_alone(sweep: Path) -> None:
-    second = fttune("run", sweep)
+    second = run_command(["run", str(sweep)], os.environ)  # forked, so that little is trained meanwhile
     assert second.returncode == 2
     assert second.stderr.startswith("error: sweep 'small' is being run by another process")
     assert "\n" not in second.stderr.strip()
@@ -132,6 +123,26 @@ def assert_alone(sweep: Path) -> None:
 def changed(file: Path) -> float:
     """When; 0 where it is gone."""
     return file.stat().st_mtime if file.exists() else 0.0
+
+
+def test_an_interrupt_saves_what_runs_and_the_line_it_prints_goes_on(tmp_path: Path) -> None:
+    hour = "resources.checkpoint_seconds=3600"  # only what the signal saves is saved
+    sweep = write_long_sweep(tmp_path)
+    driver = Driver(tmp_path, sweep, hour)
+    driver.until(lambda: under_way(tmp_path))
+    everyone = driver.family()
+    assert not checkpoints(tmp_path)
+    _interrupt(driver)
+    assert driver.end() == 130, driver.told
+    gone(everyone)
+    assert checkpoints(tmp_path), "what was under way is saved"
+    line = re.search(r"this goes on: fttune run (.*)", driver.told)
+    assert line, driver.told
+    finished = len(Tracker(database(tmp_path), "fttune").records())
+    again = fttune("run", *line[1].split())
+    assert again.returncode == 0, again.stderr
+    assert f"{finished} done, 0 failed, {4 - finished} to run" in again.stderr
+    assert_undisturbed(tmp_path, sweep)
 
 
 def test_a_tracker_that_goes_away_and_comes_back_in_mid_sweep_gets_everything_once(tmp_path: Path) -> None:
