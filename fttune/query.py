@@ -1,7 +1,7 @@
 """Asking what was logged: runs as rows, and levels of one axis against each other."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType
@@ -64,9 +64,49 @@ def compare(
 
     Runs whose settings were searched for with unequal budgets are paired only with `unequal`.
     """
+    found = comparison(
+        by,
+        hold,
+        where,
+        metric=metric,
+        experiment=experiment,
+        sweep=sweep,
+        uri=uri,
+        confidence=confidence,
+        unequal=unequal,
+    )
+    return tabulate(found)
+
+
+def comparison(
+    by: str,
+    hold: Sequence[str],
+    where: Sequence[str],
+    *,
+    metric: str,
+    experiment: str,
+    sweep: str | None,
+    uri: str | None = None,
+    confidence: float,
+    unequal: bool,
+) -> Comparison:
+    """The same with what should be known of it; ConfigError for a metric that is none."""
+    if metric not in (numbers := _metrics()):
+        raise ConfigError(f"compare: {unknown('metric', metric, numbers)}")
+    if not 0 < confidence < 1:
+        raise ConfigError(f"compare: confidence must lie between 0 and 1, but got {confidence:g}")
     records = find(experiment=experiment, sweep=sweep, uri=uri)
-    defaults = default_settings(experiment=experiment, sweep=sweep, uri=uri)
-    return tabulate(compared(records, by, hold, where, metric, confidence, defaults=defaults, unequal=unequal))
+    shown = meeting(records, [Condition.parse(text, _types()) for text in where])
+    return compare_records(
+        records,
+        by=by,
+        hold=hold,
+        shown={record.trial_id for record in shown},
+        metric=metric,
+        confidence=confidence,
+        defaults=default_settings(experiment=experiment, sweep=sweep, uri=uri),
+        unequal=unequal,
+    )
 
 
 def default_settings(*, experiment: str, sweep: str | None = None, uri: str | None = None) -> list[Setting]:
@@ -78,35 +118,6 @@ def default_settings(*, experiment: str, sweep: str | None = None, uri: str | No
 def tabulate(comparison: Comparison) -> pa.Table:
     """A row for each level, a column for each value."""
     return pa.Table.from_pylist([level.row for level in comparison.levels])
-
-
-def compared(
-    records: Sequence[RunRecord],
-    by: str,
-    hold: Sequence[str],
-    where: Sequence[str],
-    metric: str,
-    confidence: float,
-    *,
-    defaults: Collection[Setting] = (),
-    unequal: bool = False,
-) -> Comparison:
-    """A comparison of records; ConfigError for a metric that is none."""
-    if metric not in (numbers := _metrics()):
-        raise ConfigError(f"compare: {unknown('metric', metric, numbers)}")
-    if not 0 < confidence < 1:
-        raise ConfigError(f"compare: confidence must lie between 0 and 1, but got {confidence:g}")
-    shown = {record.trial_id for record in meeting(records, [Condition.parse(text, _types()) for text in where])}
-    return compare_records(
-        records,
-        by=by,
-        hold=hold,
-        shown=shown,
-        metric=metric,
-        confidence=confidence,
-        defaults=defaults,
-        unequal=unequal,
-    )
 
 
 def run_rows(table: pa.Table) -> list[dict[str, Any]]:

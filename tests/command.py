@@ -18,6 +18,8 @@ _FORKED.set_forkserver_preload(
     ["fttune.cli", "fttune.session", "fttune.training.run", "mlflow", "optuna", "torchvision"]
 )
 
+_LONGEST = 120  # seconds
+
 
 def run_command(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """`fttune` with these words, as `subprocess.run` would give it."""
@@ -25,8 +27,11 @@ def run_command(words: Sequence[str], environment: Mapping[str, str]) -> subproc
         out, err = Path(folder, "out"), Path(folder, "err")
         process = _FORKED.Process(target=_command, args=(words, dict(environment), Path.cwd(), out, err))
         process.start()
-        process.join()
-        assert process.exitcode is not None
+        try:
+            process.join(_LONGEST)
+            assert process.exitcode is not None, err.read_text()
+        finally:
+            process.kill()
         return subprocess.CompletedProcess(words, process.exitcode, out.read_text(), err.read_text())
 
 

@@ -27,7 +27,9 @@ def free_port() -> int:
         return line.getsockname()[1]
 
 
-@pytest.mark.parametrize("address", ["head", ":6379", "http://head:8265", "head:", "head:port", "head:70000"])
+@pytest.mark.parametrize(
+    "address", ["head", ":6379", "http://head:8265", "head:", "head:port", "head:70000", "a..b:6379"]
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="auto or HOST:PORT"):
         seek_admission(address)

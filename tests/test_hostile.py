@@ -151,17 +151,18 @@ def test_a_pickle_where_weights_should_be_is_not_run(tmp_path: Path, packed: boo
 
 
 def test_entries_of_a_weights_file_that_leave_their_folder_are_not_unpacked(tmp_path: Path) -> None:
-    weights = tmp_path / "inner" / "weights.pt"
-    weights.parent.mkdir()
+    weights = tmp_path / "inner" / "deep" / "weights.pt"
+    weights.parent.mkdir(parents=True)
+    absolute = tmp_path / "absolute"
     torch.save({"a": torch.zeros(1)}, weights)
     with zipfile.ZipFile(weights, "a") as archive:
-        archive.writestr("../../escaped", "x")
-        archive.writestr("/escaped", "x")
+        for entry in ("../../escaped", "../escaped", str(absolute)):
+            archive.writestr(entry, "x")
     with torch.device("meta"):
         outline = torch.nn.Sequential(torch.nn.Linear(2, 2))
     with pytest.raises(WeightsError):
         filled(outline, weights, lambda name: name)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["inner", "weights.pt"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "inner", "weights.pt"]
 
 
 def test_yaml_makes_no_objects(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -68,3 +69,13 @@ def test_other_images_under_the_same_name_are_not_trained_on(ground: Ground, tmp
 def test_what_the_store_has_needs_no_images(ground: Ground, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "photos")
     Supply.of(ground).ensure(job(ground), tmp_path / "fttune_store")
+
+
+def test_a_machine_without_the_weights_or_with_others_says_so(ground: Ground, tmp_path: Path) -> None:
+    supply, root, file = Supply.of(ground), tmp_path / "fttune_store", tmp_path / "tiny.pth"
+    elsewhere = replace(supply, weights={"tiny": file})
+    with pytest.raises(MachineError, match=r"has no network tiny to start from \(.*tiny.pth: cannot read the weights"):
+        elsewhere.ensure(job(ground), root)
+    file.write_bytes(b"other weights")
+    with pytest.raises(MachineError, match=r"the weights of tiny on .* are not those that the sweep was planned with"):
+        elsewhere.ensure(job(ground), root)

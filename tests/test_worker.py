@@ -1,6 +1,7 @@
 """A job on a worker, without Ray: what goes wrong with some of its trials, or with the machine, is told as it is."""
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -82,6 +83,14 @@ def test_a_machine_without_the_images_is_at_fault_and_not_the_user(ground: Groun
     work(Bundle(trials=ground.trials), elsewhere, lambda **one: news.append(one), lambda: False, Supply.of(ground))
     assert [(one["unfit"], one["final"]) for one in news] == [(True, False)] * 2
     assert "has no decoded images of mine" in news[0]["error"]
+
+
+def test_a_backbone_that_would_end_the_process_fails_its_trials(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Greedy, "forward", lambda self, values: sys.exit(7))
+    news = told(ground, Bundle(trials=ground.trials))
+    assert [one["error"] for one in news] == ["SystemExit: 7"] * 2
 
 
 def test_a_bundle_that_cannot_be_measured_is_no_end_of_the_run(ground: Ground, tmp_path: Path) -> None:

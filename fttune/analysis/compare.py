@@ -16,6 +16,7 @@ from fttune.analysis.select import (
     NOTHING,
     Given,
     Result,
+    Searched,
     Setting,
     cell_of,
     given,
@@ -51,6 +52,7 @@ _OWN = ("lr_drop_steps", "report_every")  # of a setting, beside SEARCHED
 _ORDER = ("scratch", "freeze", "mixed", "tune")
 
 Value = str | int | float
+Cells = Mapping[tuple[object, ...], Searched]  # that a search tried settings for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,45 +108,39 @@ def compare(
     search, groups tell apart the settings `chosen` and those of the sweeps' files (`defaults`). Only trials with an id
     in `shown` are compared (None: all), but a search chose among all of its own. ConfigError for an axis that is none.
     """
+    _check_axes(by, hold)
+    cells = {cell: one for cell, one in searched(records).items() if one.prevails}
+    asked = [record for record in records if shown is None or record.trial_id in shown]
+    runs = [run for run in _runs(records, asked, by, defaults, cells) if getattr(run.record, metric) is not None]
+    budgets = {run.budget for run in runs if run.setting == "chosen" and not is_convex(run.record.way)}
+    if unequal:
+        runs = [replace(run, budget=()) if run.chosen else run for run in runs]
+    groups = [_levels(held, some, by, metric, confidence) for held, some in _groups(runs, by, hold)]
+    lone = sum(level.runs - level.pairs for levels in groups for level in levels[1:])
+    failed = sum(record.status != "done" for record in asked)
+    unfinished = 0 if by in SEARCHED else _unfinished(cells, asked)
+    solved = sorted({run.record.mode for run in runs if is_convex(run.record.way)}) if by == "mode" else []
+    parted = len(budgets) > 1 and lone and not unequal
+    notes = {
+        f"cells whose search is not at its end: its choice is not repeated yet: {unfinished}": unfinished,
+        "searches of unequal budgets, whose runs are not paired unless --unequal says so": parted,
+        f"no steps, but solved to the end, its regularisation chosen on val: {', '.join(solved)}": len(solved),
+        f"failed runs, left out: {failed}": failed,
+        f"runs without a partner that is equal in all but {by}, in the means and in no difference: {lone}": lone,
+    }
+    return Comparison(
+        by=by,
+        levels=tuple(level for levels in groups for level in levels),
+        notes=tuple(note for note, number in notes.items() if number),
+    )
+
+
+def _check_axes(by: str, hold: Sequence[str]) -> None:
     for axis in (by, *hold):
         if axis not in AXES:
             raise ConfigError(f"compare: {unknown('axis', axis, AXES)}")
     if by in hold:
         raise ConfigError(f"compare: {by} is compared, so it cannot be held")
-    cells = {cell: one for cell, one in searched(records).items() if one.prevails}
-    asked = [record for record in records if shown is None or record.trial_id in shown]
-    # Runs of cells without a search are chosen among as they are asked for.
-    known = asked if shown is None else [r for r in records if r.trial_id in shown or cell_of(r) in cells]
-    found = [run for run in _chosen(known, by, defaults, cells) if shown is None or run.record.trial_id in shown]
-    runs = [run for run in found if getattr(run.record, metric) is not None]
-    budgets = {run.budget for run in runs if run.setting == "chosen" and not is_convex(run.record.way)}
-    if unequal:
-        runs = [replace(run, budget=()) if run.chosen else run for run in runs]
-    names = (*hold, *(("setting",) if any(run.setting for run in runs) else ()))
-    groups: dict[tuple[Value, ...], list[_Run]] = defaultdict(list)
-    for run in runs:
-        held = [run.setting or "only" if axis == "setting" else _held(run.record, axis, by) for axis in names]
-        groups[tuple(held)].append(run)
-    levels: list[Level] = []
-    lone = 0
-    for place in sorted(groups, key=_sortable):
-        here = _levels(dict(zip(names, place, strict=True)), groups[place], by, metric, confidence)
-        lone += sum(level.runs - level.pairs for level in here[1:])
-        levels += here
-    failed = sum(record.status != "done" for record in asked)
-    here = {cell_of(record) for record in asked}
-    unfinished = 0 if by in SEARCHED else sum(cells[c].chosen not in cells[c].repeats for c in cells.keys() & here)
-    solved = sorted({run.record.mode for run in runs if is_convex(run.record.way)}) if by == "mode" else []
-    notes = {
-        f"cells whose search is not at its end: its choice is not repeated yet: {unfinished}": unfinished,
-        "searches of unequal budgets, whose runs are not paired unless --unequal says so": len(budgets) > 1
-        and lone
-        and not unequal,
-        f"no steps, but solved to the end, its regularisation chosen on val: {', '.join(solved)}": len(solved),
-        f"failed runs, left out: {failed}": failed,
-        f"runs without a partner that is equal in all but {by}, in the means and in no difference: {lone}": lone,
-    }
-    return Comparison(by=by, levels=tuple(levels), notes=tuple(note for note, number in notes.items() if number))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,9 +152,31 @@ class _Run:
     chosen: bool = False  # the one setting of its cell, so that no other is told apart from it by its budget
 
 
-def _chosen(
-    records: Sequence[RunRecord], by: str, defaults: Collection[Setting], cells: Collection[tuple[object, ...]]
+def _runs(
+    records: Sequence[RunRecord], asked: Sequence[RunRecord], by: str, defaults: Collection[Setting], cells: Cells
 ) -> list[_Run]:
+    """What of the asked is compared: a search chose among all of its own, of other cells only the asked are known."""
+    shown = {record.trial_id for record in asked}
+    known = [record for record in records if record.trial_id in shown or cell_of(record) in cells]
+    return [run for run in _chosen(known, by, defaults, cells) if run.record.trial_id in shown]
+
+
+def _groups(runs: Sequence[_Run], by: str, hold: Sequence[str]) -> list[tuple[dict[str, Value], list[_Run]]]:
+    """Runs that are equal in what is held, in the order of that."""
+    names = (*hold, *(("setting",) if any(run.setting for run in runs) else ()))
+    groups: dict[tuple[Value, ...], list[_Run]] = defaultdict(list)
+    for run in runs:
+        held = [run.setting or "only" if axis == "setting" else _held(run.record, axis, by) for axis in names]
+        groups[tuple(held)].append(run)
+    return [(dict(zip(names, place, strict=True)), groups[place]) for place in sorted(groups, key=_sortable)]
+
+
+def _unfinished(cells: Cells, asked: Sequence[RunRecord]) -> int:
+    here = {cell_of(record) for record in asked}
+    return sum(cells[cell].chosen not in cells[cell].repeats for cell in cells.keys() & here)
+
+
+def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting], cells: Cells) -> list[_Run]:
     done = [record for record in records if record.status == "done"]
     if by in FREE or (by in SEARCHED and cells):
         # Of a cell that was searched the runs of the search are what differs in nothing but settings.

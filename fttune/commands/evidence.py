@@ -51,10 +51,17 @@ def compare(
     from fttune.asking import show_comparison
 
     query.check_suffix(out)
-    records = query.find(experiment=experiment, sweep=sweep)
     held = tuple(axis for axis in hold.split(",") if axis)
-    defaults = query.default_settings(experiment=experiment, sweep=sweep)
-    found = query.compared(records, by, held, where or (), metric, confidence, defaults=defaults, unequal=unequal)
+    found = query.comparison(
+        by,
+        held,
+        where or (),
+        metric=metric,
+        experiment=experiment,
+        sweep=sweep,
+        confidence=confidence,
+        unequal=unequal,
+    )
     show_comparison(found, metric=metric, out=out, as_json=as_json)
 
 

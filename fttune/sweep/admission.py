@@ -80,6 +80,8 @@ def _knock(address: str) -> None:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE) as line:
             line.sendall(_GREETING)
             answer = line.recv(9)
+    except UnicodeError:
+        raise UsageError(f"--address: a Ray cluster is auto or HOST:PORT, but {host} is no name of a host") from None
     except OSError as error:
         raise UnreachableError(f"no Ray cluster at {address}: {error.strerror or error}") from None
     if answer[3:4] != b"\4":

@@ -58,6 +58,11 @@ class Run:
         default_factory=set
     )  # keys whose end was told in this run: done, failed or to be tried again
 
+    @property
+    def open(self) -> list[str]:
+        """The keys whose end was not told; none where it was told to stop."""
+        return [] if self.stopped else [key for key in keys(self.job) if key not in self.ended]
+
 
 class Ledger:
     """Takes down what is told of jobs, tells the listeners, and says what is to be run next.
@@ -100,7 +105,7 @@ class Ledger:
         run.node = node
         for one in news:
             self._hear(run, one)
-        if run.stopped or run.ended.issuperset(keys(run.job)):
+        if not run.open:
             self.meter.end(id(run))
 
     def died(self, run: Run, why: str = "") -> None:
@@ -117,13 +122,12 @@ class Ledger:
         self.runs = []  # what is asked for because a trial is given up
         for run in given:
             self.meter.end(id(run))
-            open_keys = [key for key in keys(run.job) if key not in run.ended]
-            if not open_keys or run.stopped:
+            if not run.open:
                 continue
             if not run.died:
                 whole = False
             elif not (run.node in lost_nodes or (not run.node and lost_nodes)):
-                self._died(run, open_keys)
+                self._died(run, run.open)
         self.runs = [*(again for run in given for again in self._again(run)), *self.runs]
         self.outcome.complete = not self.runs
         return whole

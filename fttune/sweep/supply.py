@@ -1,10 +1,11 @@
-"""How a machine of the cluster comes by the images that a job reads: found in the store, or decoded there, once."""
+"""How a machine of the cluster comes by what a job reads: images, decoded there once or found in the store; weights."""
 
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fttune.backbones.catalog import weights_digest
 from fttune.bundle import Bundle
 from fttune.data.dataset import Dataset
 from fttune.data.store import Corrupt, is_built
@@ -23,6 +24,7 @@ class Supply:
     size: int  # pixels, stored
     resize: Resize
     corrupt: Corrupt
+    weights: Mapping[str, Path]  # of each backbone, where the sweep names a file
 
     @classmethod
     def of(cls, ground: Ground) -> "Supply":
@@ -31,16 +33,31 @@ class Supply:
         if ground.source:
             rows[ground.source.facts.digest] = ground.source.row
         size = stored_size(sweep.train.image_size)
-        return cls(rows=rows, size=size, resize=sweep.train.resize, corrupt=sweep.data.corrupt)
+        return cls(
+            rows=rows, size=size, resize=sweep.train.resize, corrupt=sweep.data.corrupt, weights=sweep.data.weights
+        )
 
     def ensure(self, job: Job, root: Path) -> None:
         """Have what a job reads in the store of this machine; processes that ask at once do the work once.
 
-        MachineError, naming it, where the images are not here or not those of the driver.
+        MachineError, naming it, where images or weights are not here or not those of the driver.
         """
+        self._check_weights(job)
         for digest in _digests(job):
             if not is_built(root=root, digest=digest, size=self.size, resize=self.resize):
                 self._fetch(digest, root)
+
+    def _check_weights(self, job: Job) -> None:
+        backbone, expected = _network(job)
+        try:
+            digest = weights_digest(backbone, self.weights.get(backbone))
+        except FttuneError as error:
+            raise MachineError(f"{platform.node()} has no network {backbone} to start from ({error})") from None
+        if digest != expected:
+            raise MachineError(
+                f"the weights of {backbone} on {platform.node()} are not those that the sweep was planned with"
+                f" (digest {digest[:16]} there, {expected[:16]} here)"
+            )
 
     def _fetch(self, digest: str, root: Path) -> None:
         row = self.rows[digest]
@@ -56,6 +73,14 @@ class Supply:
                 f"the images of {row.name} on {platform.node()} are not those that the sweep was planned with"
                 f" (digest {store.digest[:16]} there, {digest[:16]} here)"
             )
+
+
+def _network(job: Job) -> tuple[str, str]:
+    """The backbone of a job and the digest of its weights."""
+    if isinstance(job, Bundle):
+        trial = job.trials[0]
+        return trial.cell.backbone, trial.weights_digest
+    return job.sample.backbone, job.sample.weights_digest
 
 
 def _digests(job: Job) -> Iterator[str]:

@@ -100,7 +100,7 @@ def _round(
         )
         heard = _fit(tuner)
     if heard == "twice":
-        ledger.close(())
+        ledger.close(_nodes(alive=True) | dead)  # nobody waits to learn whose fault an end was, so it is no trial's
         return False
     # Machines that are shut down tell workers and driver at once: then every trial may have said that it was stopped.
     return ledger.close(_lost(dead, ledger.runs)) and not heard
@@ -148,13 +148,10 @@ def _lost(dead: set[str], runs: Sequence[Run]) -> set[str]:
     """The machines that vanished since `dead` were; a cluster learns of it later than of the end of what ran there."""
     here = ray.get_runtime_context().get_node_id()
     others = _nodes(alive=True) - {here}
+    judged = [run for run in runs if run.died and run.open and run.node != here and (run.node or others)]
     while True:
         lost = _nodes(alive=False) - dead
-        unexplained = [
-            run.died
-            for run in runs
-            if run.died and not (run.node in lost if run.node else lost) and (run.node or others) and run.node != here
-        ]
+        unexplained = [run.died for run in judged if not (run.node in lost if run.node else lost)]
         if not unexplained or time.monotonic() > max(unexplained) + _NOTICED:
             return lost
         time.sleep(0.2)

@@ -90,7 +90,7 @@ def work(
             tell(distance=asdict(job.measure(runtime)))
     except StoppedError:
         tell(stopped=True)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the latter from a user's own code: this process is not its to end
         for key in keys(job):
             tell(trial=key, **_told(error))
 
@@ -143,7 +143,7 @@ def measure(bundle: Bundle, runtime: Runtime, supply: Supply | None = None) -> F
         return None
 
 
-def _told(error: Exception) -> News:
+def _told(error: Exception | SystemExit) -> News:
     """`final`: what the user gave is wrong, and stays so; `memory`: a GPU had no room; `unfit`: the machine's fault."""
     return {
         "error": f"{type(error).__name__}: {error}",
@@ -154,7 +154,7 @@ def _told(error: Exception) -> News:
     }
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     from torch import OutOfMemoryError
 
     return isinstance(error, OutOfMemoryError)
