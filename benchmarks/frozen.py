@@ -3,7 +3,8 @@
     uv run python benchmarks/frozen.py FOLDER --rounds 5
 
 FOLDER holds class folders of images. Each round starts with an empty feature cache, in a process that has the network
-loaded, and is then repeated with the features there. Prints seconds and the ratios of medians.
+loaded, and is then repeated with the features there. Prints seconds and the ratios of medians; then, for each rate, how
+far losses at once lie from those alone at most, and whether choices and accuracies are equal.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from fttune.bundle import Bundle
 from fttune.data.catalog import folder
 from fttune.data.store import ImageStore, build
 from fttune.layers import LayerSpec
+from fttune.record import RunRecord
 from fttune.runtime import Runtime
 from fttune.training.run import run_bundle
 from fttune.trial import Cell, HParams, Trial, stored_size
@@ -52,6 +54,35 @@ def seconds(bundles: Sequence[Sequence[Trial]], runtime: Runtime) -> float:
     return perf_counter() - start
 
 
+def curves(bundles: Sequence[Sequence[Trial]], runtime: Runtime) -> tuple[dict[Trial, list[float]], list[RunRecord]]:
+    """The losses of each trial at its reports, and what it came to."""
+    losses: dict[Trial, list[float]] = {trial: [] for group in bundles for trial in group}
+    records: list[RunRecord] = []
+    for group in bundles:
+        bundle = Bundle(trials=tuple(group), depths=(group[0].cell.spec.frozen,))
+        records += run_bundle(
+            bundle, runtime, lambda one, point: losses[one].extend((point.train_loss, point.val_loss))
+        )
+    return losses, records
+
+
+def agreement(grid: Sequence[Trial], runtime: Runtime) -> None:
+    """Print how far apart trainings at once and alone end."""
+    together, ours = curves([grid], runtime)
+    alone, theirs = curves([[trial] for trial in grid], runtime)
+    for rate in RATES:
+        gaps = [
+            abs(one - other) / other
+            for trial in grid
+            if trial.hparams.lr == rate
+            for one, other in zip(together[trial], alone[trial], strict=True)
+        ]
+        print(f"lr {rate}: losses at once and alone differ by {max(gaps):.1e} of their value at most")
+    told = ("best_step", "val_accuracy", "test_accuracy", "val_curve")
+    same = sum(all(getattr(one, n) == getattr(other, n) for n in told) for one, other in zip(ours, theirs, strict=True))
+    print(f"{same} of {len(ours)} trials have equal curves on val, choices and accuracies")
+
+
 def main() -> None:
     """One line for each way, then the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -73,6 +104,7 @@ def main() -> None:
         seconds(ways["one"], runtime)
         cold = measure(ways, options.rounds, lambda number, way: replace(runtime, cache=root / f"{number}-{way}"))
         warm = measure(ways, options.rounds, lambda *_: replace(runtime, cache=root / "0-24 at once"))
+        agreement(grid, replace(runtime, cache=root / "0-24 at once"))
     print(
         f"{len(store.labels)} images in {len(store.classes)} classes, {options.images} of each to train on, {SIZE} px"
     )

@@ -2,13 +2,16 @@
 
     uv run python benchmarks/grid.py FOLDER FOLDER [--allocator]
     uv run python benchmarks/grid.py FOLDER FOLDER --backbone caffenet --size 227 --batch 50 --views crop --workers ALL
+    uv run python benchmarks/grid.py FOLDER --images 5 --tops 1 --modes freeze --steps 200 --report-every 20 --rates 8
 
 Two sets of class folders, 5 and 20 images per class, 1, 3 and 5 new layers, tuned and frozen: unless told otherwise
 EfficientNet-Lite0 at 128 px, batch 32, two fixed views. With --allocator the plain script runs a second time with the
 allocator settings that fttune gives its workers; with --workers each of its trials decodes in as many processes (ALL:
-one for each core). Where there is a GPU all use it. All train on the same images for as many steps and start from
-nothing: no decoded image, no feature, no database. Prints wall seconds, seconds of a trial, and accuracies; and on a
-CPU the floor, which is fttune's trials alone, shared out evenly over the cores: no start, decoding, logging or report.
+one for each core). With --rates every trial becomes a search of so many rates with three seeds each, which fttune
+ends with the choice trained once more. Where there is a GPU all use it. All train on the same images for as many steps
+and start from nothing: no decoded image, no feature, no database. Prints wall seconds, seconds of a trial, accuracies
+and their mean difference over the cells; and on a CPU what fttune's own trials take, shared out evenly over the cores:
+no start, decoding, logging or report.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
@@ -34,6 +37,7 @@ from fttune.tracking.runs import Tracker
 from fttune.trial import seed_from, stored_size
 
 LR, VAL, TEST = 0.01, 3, 5
+SEEDS = 3  # of each rate of a search
 
 
 def splits(folders: list[Path], images: list[int], scratch: Path) -> dict[str, Any]:
@@ -90,11 +94,16 @@ def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[
     weights = {options.backbone: str(options.weights.resolve())} if options.weights else {}
     tree = [
         "name: grid",
-        f"grid: {{datasets: {{{', '.join(sets)}}}, backbones: [{options.backbone}], random_top: {options.tops}}}",
+        f"grid: {{datasets: {{{', '.join(sets)}}}, backbones: [{options.backbone}], random_top: {options.tops},"
+        f" modes: [{', '.join(options.modes)}]}}",
         f"train: {json.dumps(train | {'image_size': options.size, 'views': options.views})}",
         f"data: {json.dumps({'weights': weights})}",
         "resources: {cpu: 1}",
     ]
+    if options.rates:
+        tree.append(
+            f"search: {{sampler: shared, settings: {options.rates}, draws: {SEEDS}, space: {{lr: {rates(options)}}}}}"
+        )
     (scratch / "grid.yaml").write_text("\n".join(tree))
     places = {f"FTTUNE_{name}": str(scratch / name.lower()) for name in ("STORE", "CACHE", "STATE", "NETWORKS")}
     words = [sys.executable, "-m", "fttune.cli", "run", "grid.yaml", f"tracking.uri=sqlite:///{scratch}/mlflow.db"]
@@ -116,6 +125,11 @@ def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[
         for record in records
     ]
     return wall, rows, spans
+
+
+def rates(options: argparse.Namespace) -> list[float]:
+    """The rates of a search: powers of two about the one of a grid, that one among them."""
+    return [LR * 2.0 ** (place - options.rates // 2) for place in range(options.rates)]
 
 
 def logged(uri: str) -> list[Any]:
@@ -148,6 +162,8 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--images", type=int, nargs="+", default=[5, 20])
     parser.add_argument("--tops", type=int, nargs="+", default=[1, 3, 5])
+    parser.add_argument("--modes", nargs="+", default=["tune", "freeze"], choices=["tune", "freeze"])
+    parser.add_argument("--rates", type=int, default=0, help="of a search in each cell; 0: one rate and one seed")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--report-every", type=int, default=15)
     parser.add_argument("--views", default="flip")
@@ -174,7 +190,9 @@ def main() -> None:
             "size": options.size,
             "stored": stored_size(options.size),
             "batch": options.batch,
-            "lr": LR,
+            "modes": options.modes,
+            "rates": rates(options) or [LR],
+            "seeds": list(range(SEEDS if options.rates else 1)),
             "views": options.views,
             "steps": options.steps,
             "report_every": options.report_every,
@@ -194,12 +212,29 @@ def main() -> None:
     for (mode, top), accuracy in own.items():
         cells = "".join(f" {other[mode, top]:.3f} | |" for other in others)
         print(f"| {mode}, random top {top}, test accuracy | {accuracy:.3f} |{cells}")
+    for way, (_, some) in zip(("plain", "plain with the allocator settings"), ways, strict=False):
+        print(f"\nTest accuracy, fttune less {way}: {difference(rows, some)}.")
     devices = sorted({row["device"] for row in rows})
     print(f"\nDevice: {', '.join(devices)}.")
     if devices == ["cpu"]:
         floor = sum(row["seconds"] for row in rows) / cores()
-        print(f"Floor {floor:.0f} s: fttune takes {ours / floor:.2f} times that, start and report included.")
+        slots = [sum(row["seconds"] for row in some) for _, some in ways]
+        told = " and ".join(f"{seconds:.0f} s ({seconds / floor / cores():.1f} times)" for seconds in slots)
+        print(f"Trials alone: fttune's take {floor * cores():.0f} s of slots, the plain script's {told}.")
+        print(f"Wall of fttune: {ours / floor:.2f} times its trials alone on {cores()} cores.")
         print(f"Idle tail: {idle_tail(spans, cores()):.1%} of slot time, before distances are measured.")
+
+
+def difference(own: list[Any], other: list[Any]) -> str:
+    """Mean and standard error over cells of the difference between the means of a cell."""
+    cells = sorted({(row["split"], row["top"], row["mode"]) for row in own})
+
+    def accuracy(rows: list[Any], cell: tuple[str, int, str]) -> float:
+        return mean(row["test_accuracy"] for row in rows if (row["split"], row["top"], row["mode"]) == cell)
+
+    gaps = [accuracy(own, cell) - accuracy(other, cell) for cell in cells]
+    error = stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else float("nan")
+    return f"{mean(gaps):+.3f} ± {error:.3f} (n = {len(gaps)} cells)"
 
 
 def line(name: str, own: float, others: Sequence[float]) -> str:

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--classes", type=int)
     parser.add_argument("overrides", nargs="*")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     folder = asked.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     start = perf_counter()

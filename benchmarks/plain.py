@@ -67,6 +67,9 @@ def network(grid: dict[str, Any], top: int, freeze: bool, classes: int) -> tuple
     copied, new = net[:-top], net[-top:]
     for position, stage in enumerate(new):
         initialise(stage, position, fills[len(copied) + position] if fills else None)
+        for part in stage.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.momentum = 0.1  # this network's own, 0.01, is for hundreds of thousands of steps
     if freeze:
         copied.requires_grad_(False)
     groups = [{"params": list(new.parameters()), "scale": 1.0}]
@@ -85,13 +88,14 @@ def train(config: dict[str, Any], grid: dict[str, Any]) -> None:
     """One trial."""
     start = time.perf_counter()
     torch.set_num_threads(1)
+    torch.manual_seed(config["seed"])
     split = grid["splits"][config["split"]]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     shown, val, test = loaders(split["files"], grid)
     net, groups, copied = network(grid, config["top"], config["mode"] == "freeze", split["classes"])
     net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    rates = [{"params": group["params"], "lr": grid["lr"] * group["scale"]} for group in groups]
+    rates = [{"params": group["params"], "lr": config["lr"] * group["scale"]} for group in groups]
     optimiser = torch.optim.SGD(rates, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [grid["steps"] * 2 // 3])
     step, best, kept = 0, -1.0, {}
@@ -127,7 +131,9 @@ def main() -> None:
     space = {
         "split": tune.grid_search(list(grid["splits"])),
         "top": tune.grid_search(grid["tops"]),
-        "mode": tune.grid_search(["tune", "freeze"]),
+        "mode": tune.grid_search(grid["modes"]),
+        "lr": tune.grid_search(grid["rates"]),
+        "seed": tune.grid_search(grid["seeds"]),
     }
     occupied = {"cpu": float(max(1, grid["workers"]))} | ({"gpu": 1.0} if torch.cuda.is_available() else {})
     tuner = tune.Tuner(

@@ -2,10 +2,10 @@
 
     uv run python benchmarks/step.py [--device cpu|cuda] [--batch N] [--threads N] [--profile]
 
-Needs torch alone; the networks have fresh values. Bare: the same network in the same modes and the same precision,
-torch's own SGD over one normalised batch; for evaluation, forward passes of it. Ours: `Training.advance` and `score`
-over uint8 images as a trial holds them, with random crops. Rounds take turns; a share is the median over rounds of
-bare seconds to ours.
+Needs what a bare GPU machine has: torch, torchvision, pyarrow. The networks have fresh values. Bare: the same network
+in the same modes and the same precision, torch's own fused SGD over one normalised batch; for evaluation, forward
+passes of it. Ours: `Training.advance` and `score` over uint8 images as a trial holds them, with random crops. Rounds
+take turns; a share is the median over rounds of bare seconds to ours.
 """
 
 import argparse
@@ -68,7 +68,7 @@ class Case:
     def bare_training(self) -> Callable[[int], None]:
         """Steps of a copy of the network over the first batch."""
         student, (images, labels) = copy.deepcopy(self.student), self.batch()
-        optimiser = torch.optim.SGD(student.trained.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
+        optimiser = torch.optim.SGD(student.trained.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, fused=True)
 
         def run(steps: int) -> None:
             student.train()

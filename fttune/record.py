@@ -72,6 +72,7 @@ class RunRecord:
     folds: int | None = None  # parts in all
     val_curve: str = ""  # val accuracy at each report, comma-separated
     pruned_step: int | None = None  # where a search ended the training; None: at its end
+    resumed_step: int | None = None  # that the last of several processes went on from; None: one trained it all
     best_step: int | None = None  # the step with the best val accuracy; ties go to the lower val loss; None: no steps
     convex_c: float | None = None  # of a convex probe: the inverse regularisation that val preferred
     seconds: float | None = None  # the whole trial

@@ -32,12 +32,14 @@ from fttune.sweep.driver import (
     open_tracker,
     planned,
     room,
+    seek_cluster,
     state_file,
     work,
 )
 from fttune.sweep.ground import Ground, prepare, survey
 from fttune.sweep.hook import Hook
 from fttune.sweep.keeping import Keeping, expected
+from fttune.sweep.leftovers import Leftovers
 from fttune.sweep.meter import Meter
 from fttune.sweep.progress import Display, clock
 from fttune.sweep.tally import Tally, prices
@@ -118,7 +120,9 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
 def run_sweep(sweep: Sweep, choice: Choice, call: Call) -> int:
     """Run what is missing, log it, report on it; gives the exit code."""
     only((), choice.only)  # a mistake in it is told before anything is made
-    if not call.address:
+    if call.address:
+        seek_cluster(call.address)
+    else:
         check_cores(sweep)
     tracker = open_tracker(sweep)
     hook = Hook(sweep.notify, {"sweep": sweep.name, "resume": call.again()}, say)
@@ -160,7 +164,7 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         more = follow(ground, records, workshop.jobs, chosen, choice, hearers)
         # Distances last: of the images that trials have passed to the classifier, they then find the features.
         jobs = [*workshop.jobs(chosen), *measurements]
-        listeners = [writer, tally, hook, keeping]
+        listeners = [writer, tally, hook, keeping, Leftovers(runtime, whole.done)]
         outcome = work(jobs, ground, runtime, call.address, listeners, Display(tally), brake, more, workshop.order)
         outcome.complete = outcome.complete and not (more and more.over)
         if expected and outcome.complete:

@@ -20,7 +20,7 @@ class Sweep:
     """A sweep that is played through the real ledger, on a clock of its own."""
 
     def __init__(self, trials: Sequence[Trial] = TRIALS, *, share: float = 0.0, expected: float | None = None) -> None:
-        self.now = 1000.0
+        self.now, self.trials = 1000.0, trials
         self.meter = Meter(lambda: self.now)
         plan = Plan(done=(), failed=(), to_run=tuple(trials))
         self.tally = Tally(plan, trials, self.meter, expected=expected, now=lambda: self.now)
@@ -38,7 +38,7 @@ class Sweep:
             self._tell(number, {"point": asdict(point)})
 
     def end(self, number: int) -> None:
-        record = RunRecord.of(TRIALS[number], status="done", val_accuracy=0.5, test_accuracy=0.75, seconds=3.0)
+        record = RunRecord.of(self.trials[number], status="done", val_accuracy=0.5, test_accuracy=0.75, seconds=3.0)
         self._tell(number, {"record": asdict(record)})
 
     def fail(self, number: int, error: str = "ValueError: no such layer") -> None:
@@ -51,4 +51,4 @@ class Sweep:
 
     def _tell(self, number: int, news: dict[str, Any]) -> None:
         run = self.ledger.runs[number]
-        self.ledger.hear(run, "node", [{"trial": TRIALS[number].id, **news}])
+        self.ledger.hear(run, "node", [{"trial": self.trials[number].id, **news}])

@@ -27,7 +27,7 @@ from stores import curve_of, make_database, runs_of, wait_until
 # and a fault parts them.
 _OF_THE_MACHINE = {
     "seconds", "data_seconds", "feature_seconds", "train_seconds", "eval_seconds", "images_per_second",
-    "peak_memory_mb", "together", "gpu_seconds",
+    "peak_memory_mb", "together", "gpu_seconds", "resumed_step",
 }  # fmt: skip
 
 

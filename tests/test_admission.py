@@ -17,6 +17,7 @@ import pytest
 
 from fttune.errors import UnreachableError, UsageError
 from fttune.sweep.admission import seek_admission
+from small_sweeps import fttune, write_sweep
 
 TOKEN = "a" * 64
 
@@ -46,6 +47,15 @@ def test_a_page_server_is_no_cluster() -> None:
         with pytest.raises(UnreachableError, match="something else"):
             seek_admission(f"127.0.0.1:{server.server_port}")
         server.shutdown()
+
+
+def test_a_sweep_for_a_cluster_that_is_not_there_ends_before_its_images_are_decoded(tmp_path: Path) -> None:
+    done = fttune("run", write_sweep(tmp_path), "--address", f"127.0.0.1:{free_port()}")
+    assert done.returncode == 4
+    assert "Connection refused" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.rglob("*.arrow"))
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,8 +147,9 @@ def test_without_the_token_the_answer_is_one_line(
 
 def test_a_cluster_that_is_but_a_head_is_given_time_for_its_first_worker(address: str) -> None:
     code = (
-        "import sys\nfrom fttune.sweep.cluster import cluster\nimport ray\n"
-        "with cluster(sys.argv[1]): print(ray.cluster_resources()['CPU'])"
+        "import sys\nfrom fttune.config import Resources\nfrom fttune.sweep.cluster import cluster\n"
+        "from fttune.sweep.machines import await_place\nimport ray\n"
+        "with cluster(sys.argv[1]):\n await_place(Resources(cpu=2))\n print(ray.cluster_resources()['CPU'])"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, address],
@@ -150,7 +161,7 @@ def test_a_cluster_that_is_but_a_head_is_given_time_for_its_first_worker(address
     ) as driver:
         try:
             assert driver.stderr
-            assert any("no worker yet" in line for line in driver.stderr)
+            assert any("no machine of the cluster has 2 CPU yet" in line for line in driver.stderr)
             with node(f"--address={address}", "--num-cpus=3"):
                 out, _ = driver.communicate(timeout=60)
         finally:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, gone, running, write_sweep
+from fttune.tracking.runs import Tracker
+from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, fttune, gone, running, write_sweep
 from stores import curve_of, runs_of
 
 GRID = {
@@ -57,6 +58,7 @@ def test_a_node_that_joins_and_vanishes_costs_its_trials_no_failure(
         assert driver.end() == 0, driver.told
     gone(everyone)
     assert "FAILED" not in driver.told
+    assert [record.resumed_step for record in Tracker(database(tmp_path), "fttune").records() if record.resumed_step]
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, (every, 2 * every, 3 * every))
 
 
@@ -118,8 +120,12 @@ def test_what_runs_out_of_memory_is_given_a_larger_share_and_reported_once_a_who
     grid = GRID | {"backbones": ["half", "never"], "random_top": [1]}
     sweep = write_sweep(tmp_path, tables=True, grid=grid, train=TRAIN | {"steps": 12, "report_every": 4})
     with nodes(1) as cluster:
+        large = fttune("run", sweep, "resources.cpu=2", "--address", cluster.address)
         driver = Driver(tmp_path, sweep, "--address", cluster.address)
         assert driver.end() == 1
+    assert large.returncode == 2
+    (line,) = [line for line in large.stderr.splitlines() if line.startswith("error")]
+    assert line == "error: resources.cpu: a trial asks for 2, but no machine of the cluster has more than 1"
     assert driver.told.count("out of memory in 0.25 of a GPU; tried again with twice the share") == 2
     assert driver.told.count("out of memory in 0.5 of a GPU; tried again with twice the share") == 1
     assert re.search(r"FAILED .*injected: 1", driver.told)

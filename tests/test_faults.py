@@ -52,6 +52,11 @@ def assert_undisturbed(folder: Path, sweep: Path, trials: int = 4) -> None:
     assert_as_if_nothing_had_happened(database(folder), sweep, trials, STEPS)
 
 
+def resumed(folder: Path) -> list[int]:
+    """The steps that trials went on from, of those that several processes have trained."""
+    return [record.resumed_step for record in Tracker(database(folder), "fttune").records() if record.resumed_step]
+
+
 def test_a_worker_killed_with_9_is_taken_up_where_its_trial_was_saved(tmp_path: Path) -> None:
     sweep = write_long_sweep(tmp_path)
     driver = Driver(tmp_path, sweep)
@@ -63,6 +68,7 @@ def test_a_worker_killed_with_9_is_taken_up_where_its_trial_was_saved(tmp_path: 
     assert driver.end() == 0, driver.told
     gone(everyone)
     assert "FAILED" not in driver.told
+    assert resumed(tmp_path)
     assert_undisturbed(tmp_path, sweep)
 
 
@@ -109,6 +115,7 @@ def test_there_is_one_driver_at_a_time_and_whatever_ends_it_the_same_command_goe
         assert end is _kill or f"this goes on: fttune run {sweep}" in driver.told
     again = fttune("run", sweep)
     assert again.returncode == 0, again.stderr
+    assert len(resumed(tmp_path)) == 2
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, LONGER_STEPS)
     gone(left, 90)  # Ray's own agents first try for a minute to tell a driver of its end
 
@@ -142,6 +149,7 @@ def test_an_interrupt_saves_what_runs_and_the_line_it_prints_goes_on(tmp_path: P
     again = fttune("run", *line[1].split())
     assert again.returncode == 0, again.stderr
     assert f"{finished} done, 0 failed, {4 - finished} to run" in again.stderr
+    assert resumed(tmp_path)
     assert_undisturbed(tmp_path, sweep)
 
 

@@ -1,9 +1,9 @@
 """Sets without a row: torchvision's, Hugging Face's and Parquet files are read through the same store."""
 
-import io
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,28 +11,17 @@ import pytest
 from PIL import Image
 from torchvision.datasets import FakeData
 
-from fttune.data.dataset import Dataset
+from fttune.data.catalog import DATASETS, find
+from fttune.data.dataset import Dataset, kept
 from fttune.data.decode import decode
 from fttune.data.given import given
 from fttune.data.parquet import ParquetSet
 from fttune.data.store import build
 from fttune.data.torchvision_set import download
 from fttune.errors import AbsentDataError, DataError
+from images import png, write_parquet
 
 FAKE = {"size": 40, "num_classes": 3, "image_size": [3, 20, 20]}
-
-
-def png(colour: tuple[int, int, int]) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (12, 12), colour).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def write_parquet(path: Path, **columns: Any) -> str:
-    rows = [png((row * 5, 0, 255 - row)) for row in range(30)]
-    table = {"image": rows, "label": [["cat", "ape", "dog"][row % 3] for row in range(30)]} | columns
-    pq.write_table(pa.table(table), path, row_group_size=7)
-    return f"parquet:{path}"
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +157,23 @@ def test_a_set_of_hugging_face_is_a_dataset(tmp_path: Path, saved: Path) -> None
     assert source.fingerprint() == given("mine", f"hf:{saved}").source().fingerprint()
     with pytest.raises(DataError, match=r"unknown column 'coarse'; known: fine, img"):
         given("mine", f"hf:{saved}", options={"label": "coarse"})
+
+
+def test_to_another_machine_goes_how_a_set_is_opened_and_not_what_was_read_here(tmp_path: Path, saved: Path) -> None:
+    rows = [
+        given("rows", write_parquet(tmp_path / "rows.parquet")),
+        given("fake", "torchvision:FakeData", options=FAKE),
+        given("saved", f"hf:{saved}", options={"image": "img", "label": "fine"}),
+        given("half", write_parquet(tmp_path / "half.parquet", label=list("abcde" * 6)), options={"half": "a"}),
+        *(kept(find(name)) for name, row in DATASETS.items() if not row.rooted),
+    ]
+    for row in rows:
+        keys = [ref.key for ref in row.source().images]
+        sent = cloudpickle.dumps(row)
+        assert len(sent) < 3000, row.name
+        there = cloudpickle.loads(sent)
+        assert [ref.key for ref in there.source().images] == keys
+        assert first_image(there) == first_image(row)
 
 
 @pytest.mark.parametrize("name", ["USPS", "SEMEION", "QMNIST"])

@@ -160,6 +160,18 @@ def test_a_bundle_whose_trials_all_run_out_of_memory_gets_twice_the_share_it_had
     assert [again.share for again in ledger.runs] == [0.2]
 
 
+def test_what_a_search_asks_for_later_gets_the_share_that_its_cell_was_found_to_need() -> None:
+    asked = [Bundle.alone(TRIALS[1])]
+    ledger = Ledger([Bundle.alone(TRIALS[0])], [], "abc", shares=[0.25], more=lambda record: [asked.pop()])
+    ledger.hear(ledger.runs[0], "n", [error(TRIALS[0], memory=True)])
+    assert ledger.close(())
+    end(ledger, TRIALS[0])
+    assert [(run.job, run.share) for run in ledger.runs] == [
+        (Bundle.alone(TRIALS[0]), 0.5),
+        (Bundle.alone(TRIALS[1]), 0.5),
+    ]
+
+
 @pytest.mark.parametrize(
     "nodes",
     [["bad"] * TRIES, [f"bad {number}" for number in range(MACHINES + TRIES - 1)]],

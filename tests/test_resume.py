@@ -18,7 +18,7 @@ from fttune.errors import StoppedError
 from fttune.record import CurvePoint
 from fttune.runtime import Runtime
 from fttune.training import checkpoint
-from fttune.training.run import run_bundle
+from fttune.training.run import run_bundle, run_trial
 from fttune.trial import Trial, Views
 from values import HPARAMS, make_trial
 
@@ -46,7 +46,8 @@ def run(trial: Trial, runtime: Runtime, stop_after: int = 10**9) -> tuple[dict[s
     """The record without its clocks, and the curve."""
     points: list[CurvePoint] = []
     (done,) = run_bundle(Bundle.alone(trial), runtime, lambda _, point: points.append(point), After(stop_after))
-    return {name: value for name, value in asdict(done).items() if name not in CLOCKED | {"peak_memory_mb"}}, points
+    left_out = CLOCKED | {"peak_memory_mb", "resumed_step"}
+    return {name: value for name, value in asdict(done).items() if name not in left_out}, points
 
 
 def saved(runtime: Runtime, trial: Trial) -> Path:
@@ -67,7 +68,10 @@ def test_a_trial_stopped_again_and_again_ends_bit_for_bit_as_one_left_alone(
             run(trial, runtime, stop_after=3)
         assert saved(runtime, trial).exists()
     assert run(trial, runtime) == whole, "the curve is told as a whole, and every number of it is the same"
-    assert not saved(runtime, trial).exists(), "a checkpoint goes once its trial is done"
+    assert saved(runtime, trial).exists(), "whoever runs it may die before its end is told"
+    assert run(trial, runtime) == whole
+    run_trial(trial, runtime, lambda point: None)
+    assert not saved(runtime, trial).exists(), "its end is told"
 
 
 def test_a_trial_is_saved_by_the_clock_and_how_often_changes_nothing(

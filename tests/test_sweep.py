@@ -23,6 +23,7 @@ from fttune.sweep.ledger import Job
 from fttune.sweep.meter import Meter
 from fttune.tracking.runs import Tracker
 from fttune.trial import Trial
+from images import write_parquet
 from small_sweeps import database, fttune, once_each, results, told, undisturbed, write_sweep
 from stores import free_port, make_database, runs_of, serving, wait_until
 
@@ -112,12 +113,13 @@ def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> No
 
 def test_trials_that_train_together_are_logged_each_for_itself_and_go_on_where_they_ended(tmp_path: Path) -> None:
     grid = {
-        "datasets": {"mine": {"path": "photos", "images_per_class": [2], "val": 3, "test": 5}},
+        "datasets": {"mine": {"parquet": "rows.parquet", "images_per_class": [2], "val": 3, "test": 5}},
         "backbones": ["tiny"],
         "random_top": [1],
         "modes": ["freeze"],
         "seeds": list(range(6)),
     }
+    write_parquet(tmp_path / "rows.parquet")
     sweep, uri = write_sweep(tmp_path, tables=True, grid=grid), database(tmp_path)
     first = fttune("run", sweep, "--limit", 4)
     assert first.returncode == 0, first.stderr
@@ -183,6 +185,7 @@ class Watcher:
 
 def test_a_quarter_of_a_gpu_puts_four_trials_side_by_side(tmp_path: Path) -> None:
     from fttune.sweep.cluster import cluster
+    from fttune.sweep.machines import await_place
     from fttune.sweep.tune import run_jobs
 
     path = write_sweep(tmp_path, train={"lr": 0.05, "steps": 1500, "image_size": 32, "report_every": 20})
@@ -193,7 +196,7 @@ def test_a_quarter_of_a_gpu_puts_four_trials_side_by_side(tmp_path: Path) -> Non
     with cluster(None, cpus=8, gpus=1):
         for wrong in (Resources(gpu=2), Resources(cpu=9)):
             with pytest.raises(ConfigError, match="a trial asks for"):
-                run_jobs([Bundle.alone(ground.trials[0])], runtime, wrong, [watcher])
+                await_place(wrong)
         jobs, meter = [Bundle.alone(trial) for trial in ground.trials[:6]], Meter()
         outcome = run_jobs(jobs, runtime, sweep.resources, [watcher], meter=meter)
         brake = Brake(Budget(gpu_hours=meter.gpu_hours / 1e6), Meter())

@@ -2,6 +2,7 @@
 
 import io
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -162,6 +163,24 @@ def test_a_terminal_shows_counts_speed_gpus_time_left_and_the_last_failure() -> 
     assert "FAILED  ValueError: no such layer" in shown, "said at once, in full"
     assert "last failure" in shown
     assert "\x1b[" in shown
+
+
+def test_of_more_trials_side_by_side_than_have_room_the_oldest_are_shown() -> None:
+    trials = tuple(replace(TRIALS[0], seed=seed) for seed in range(10, 25))
+    sweep = Sweep(trials)
+    display = Display(sweep.tally, terminal(io.StringIO()))
+    sweep.listeners.append(display)
+    with display:
+        for number in range(15):
+            sweep.start(number)
+        shown = screen(sweep)
+        assert [trial.name in shown for trial in trials] == [True] * 12 + [False] * 3
+        assert "and 3 more" in shown
+        for number in range(12):
+            sweep.end(number)
+        shown = screen(sweep)
+        assert [trial.name in shown for trial in trials] == [False] * 12 + [True] * 3
+        assert "more" not in shown
 
 
 def test_where_there_is_no_terminal_there_is_a_line_for_each_trial_and_one_now_and_then() -> None:

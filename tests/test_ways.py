@@ -53,7 +53,7 @@ def run(
     """The record without its clocks and what it is called, and the curve."""
     points: list[CurvePoint] = []
     (done,) = run_bundle(Bundle.alone(trial), runtime, lambda _, point: points.append(point), stopped)
-    left_out = CLOCKED | IDENTITY | {"peak_memory_mb"}
+    left_out = CLOCKED | IDENTITY | {"peak_memory_mb", "resumed_step"}
     return {name: value for name, value in asdict(done).items() if name not in left_out}, points
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import ref
@@ -15,6 +15,7 @@ from fttune.backbones import tiny
 from fttune.backbones.catalog import BACKBONES
 from fttune.bundle import Bundle
 from fttune.config import load_sweep
+from fttune.record import RunRecord
 from fttune.runtime import Runtime
 from fttune.sweep.driver import machine
 from fttune.sweep.ground import Ground, prepare
@@ -24,15 +25,17 @@ from fttune.sweep.supply import Supply
 from fttune.sweep.worker import measure, work
 from fttune.training.checkpoint import file_of, save
 from small_sweeps import write_sweep
+from values import make_trial
 
 
 class Greedy(nn.Module):
     """A layer that has memory for one training: it runs out of it while what an earlier one computed is there."""
 
     seen: ClassVar[list[ref[Tensor]]] = []
+    trained: ClassVar[bool] = True  # whether it is trainings that need memory, or features
 
     def forward(self, values: Tensor) -> Tensor:
-        if self.training and (not self.seen or any(one() is not None for one in self.seen)):
+        if self.training is self.trained and (not self.seen or any(one() is not None for one in self.seen)):
             self.seen.append(ref(values))
             raise torch.OutOfMemoryError("injected")
         return values
@@ -45,14 +48,14 @@ def build(*, classes: int = 10) -> nn.Sequential:
 
 
 @pytest.fixture
-def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
+def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Ground:
     monkeypatch.setitem(BACKBONES, "greedy", replace(BACKBONES["tiny"], name="greedy", build=build))
     Greedy.seen.clear()
     grid = {
         "datasets": {"mine": {"path": "photos", "images_per_class": [2], "val": 3, "test": 5}},
         "backbones": ["greedy"],
         "random_top": [1],
-        "modes": ["tune"],
+        "modes": [getattr(request, "param", "tune")],
         "seeds": [0, 1],
     }
     loaded = load_sweep(write_sweep(tmp_path, grid=grid))
@@ -70,10 +73,46 @@ def told(ground: Ground, bundle: Bundle) -> list[dict[str, Any]]:
     return [one for one in news if "point" not in one]
 
 
-def test_trials_go_on_one_by_one_only_once_the_memory_of_their_bundle_is_free(ground: Ground) -> None:
-    news = told(ground, Bundle(trials=ground.trials))
+@pytest.mark.parametrize("ground", ["freeze"], indirect=True)
+def test_trials_go_on_one_by_one_only_once_the_memory_of_their_bundle_is_free(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Greedy, "trained", False)
+    news = told(ground, Bundle(trials=ground.trials, depths=(3,)))
     assert Greedy.seen, "the bundle itself ran out of memory"
-    assert [one["record"]["status"] for one in news] == ["done", "done"], news
+    assert [(one["record"]["status"], one["record"]["together"]) for one in news] == [("done", 1)] * 2, news
+
+
+def test_trials_that_cannot_train_at_once_are_each_told_as_they_end(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Greedy, "forward", lambda self, values: values)
+    news: list[dict[str, Any]] = []
+    work(Bundle(trials=ground.trials), runtime(ground), lambda **one: news.append(one), lambda: False)
+    one, other = ground.trials
+    told = [(news["trial"], "record" in news) for news in news]
+    assert told == [*[(one.id, False)] * 3, (one.id, True), *[(other.id, False)] * 3, (other.id, True)]
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (OSError("CUDA error: out of memory"), False),
+    ],
+)
+def test_a_gpu_without_room_is_known_by_the_words_of_each_library(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, error: Exception, memory: bool
+) -> None:
+    def fail(self: Greedy, values: Tensor) -> Tensor:
+        raise error
+
+    monkeypatch.setattr(Greedy, "forward", fail)
+    (news,) = told(ground, Bundle.alone(ground.trials[0]))
+    assert news["memory"] is memory
 
 
 def test_a_machine_without_the_images_is_at_fault_and_not_the_user(ground: Ground, tmp_path: Path) -> None:
@@ -99,12 +138,37 @@ def test_a_bundle_that_cannot_be_measured_is_no_end_of_the_run(ground: Ground, t
     assert measure(Bundle(trials=ground.trials), elsewhere, Supply.of(ground)) is None
 
 
-def test_a_trial_that_has_failed_for_good_leaves_no_checkpoint(ground: Ground) -> None:
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"error": "no", "traceback": "", "final": True, "memory": False},
+        {"record": asdict(RunRecord.of(make_trial("F(1-3)R(4)"), status="done", git_commit="abc"))},
+    ],
+    ids=["failed for good", "done"],
+)
+def test_a_checkpoint_goes_once_the_end_of_its_trial_is_told(ground: Ground, end: dict[str, Any]) -> None:
     one, other = ground.trials
+    here = save_some(ground)
+    ledger = Ledger([Bundle.alone(one)], [Leftovers(here)], "abc", shares=[0.0])
+    if "record" in end:
+        end["record"]["trial_id"] = one.id
+    ledger.hear(ledger.runs[0], "n", [end])
+    assert here.checkpoints
+    assert [file.stem for file in here.checkpoints.iterdir()] == [other.id]
+
+
+def test_a_checkpoint_that_a_killed_driver_left_of_a_trial_that_is_done_goes(ground: Ground) -> None:
+    one, other = ground.trials
+    here = save_some(ground)
+    Leftovers(here, [one])
+    assert here.checkpoints
+    assert [file.stem for file in here.checkpoints.iterdir()] == [other.id]
+
+
+def save_some(ground: Ground) -> Runtime:
+    """A machine with a checkpoint of each trial."""
     here = runtime(ground)
     assert here.checkpoints
     for trial in ground.trials:
         save(file_of(here.checkpoints, trial.id), {}, {})
-    ledger = Ledger([Bundle.alone(one)], [Leftovers(here)], "abc", shares=[0.0])
-    ledger.hear(ledger.runs[0], "n", [{"error": "no", "traceback": "", "final": True, "memory": False}])
-    assert [file.stem for file in here.checkpoints.iterdir()] == [other.id]
+    return here

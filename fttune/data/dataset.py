@@ -3,9 +3,9 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fttune.data.classes import capped, half_of, large, sizes
 from fttune.data.readers import Source
@@ -56,9 +56,24 @@ def left_out(row: Dataset) -> int | None:
     return row.test if min(sizes(row.source())) >= row.test else 0
 
 
+class Once:
+    """Opens a source once in a process; to another process goes how to open it, not what was read or listed here."""
+
+    def __init__(self, open_source: Callable[[], Source], source: Source | None = None) -> None:
+        self._open, self._source = open_source, source
+
+    def __call__(self) -> Source:
+        if self._source is None:
+            self._source = self._open()
+        return self._source
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Callable[[], Source]]]:
+        return type(self), (self._open,)
+
+
 def kept(row: Dataset) -> Dataset:
     """The row with a source that is opened once: to list a download again may mean to look up a million files."""
-    return replace(row, source=cache(row.source))
+    return replace(row, source=Once(row.source))
 
 
 def opened(row: Dataset, *, root: Path | None = None, options: Mapping[str, Any] | None = None) -> Dataset:

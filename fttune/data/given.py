@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fttune.data.dataset import PARTS, YOURS, Dataset, opened
+from fttune.data.dataset import PARTS, YOURS, Dataset, kept, opened
 from fttune.data.readers import FolderSource, Source
 from fttune.errors import AbsentDataError, DataError, unknown
 
@@ -33,16 +33,14 @@ def given(
     if kind not in KINDS:
         raise DataError(unknown("kind of dataset", kind, KINDS))
     row = opened(KINDS[kind](_bare(name, target), place, dict(options or {})), root=root, options=options)
-    held = replace(row, val=VAL if val is None else val, test=TEST if test is None else test)
+    # Kept: to list a set again may mean to open every file of it.
+    held = kept(replace(row, val=VAL if val is None else val, test=TEST if test is None else test))
     try:
-        source = row.source()
+        source = held.source()
     except AbsentDataError:
         return held
     official = any(ref.pool == "test" for ref in source.images)
-    # Kept: to list a set again may mean to open every file of it.
-    return replace(
-        held, classes=len(source.classes), source=lambda: source, test=None if official and test is None else held.test
-    )
+    return replace(held, classes=len(source.classes), test=None if official and test is None else held.test)
 
 
 def _bare(name: str, target: str) -> Dataset:

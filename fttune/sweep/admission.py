@@ -1,18 +1,13 @@
-"""Entry to a running Ray cluster: whether it would have us, asked once, and the wait for its first worker."""
+"""Entry to a running Ray cluster: whether it would have us, asked once."""
 
 import os
 import socket
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import ray
 
 # Ray has no stubs for these, nor a public way to ask a cluster anything before joining it.
 from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # pyright: ignore[reportAttributeAccessIssue]
-from ray.autoscaler.sdk import request_resources
 from ray.exceptions import AuthenticationError, RpcError
 
 from fttune.errors import UnreachableError, UsageError
@@ -46,19 +41,6 @@ def seek_admission(address: str) -> str:
             " (~/.ray/auth_token, RAY_AUTH_TOKEN, RAY_AUTH_MODE)"
         )
     return address
-
-
-def await_worker() -> None:
-    """Have a cluster that is but a head start a machine, and wait for it: trials get shares of what workers have."""
-    if ray.cluster_resources().get("CPU"):
-        return
-    print("the cluster has no worker yet; one is asked for, and waited for", file=sys.stderr, flush=True)
-    request_resources(num_cpus=1)
-    try:
-        while not ray.cluster_resources().get("CPU"):
-            time.sleep(1)
-    finally:
-        request_resources(num_cpus=0)  # from now on trials are what keeps machines
 
 
 def _found(address: str) -> str:

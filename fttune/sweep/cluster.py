@@ -16,7 +16,7 @@ from ray.exceptions import AuthenticationError
 
 from fttune.errors import UnreachableError
 from fttune.interrupt import handler_kept, terminated_as_interrupted
-from fttune.sweep.admission import await_worker, seek_admission
+from fttune.sweep.admission import seek_admission
 
 # Keep freed memory in the process: training frees and asks for the same blocks at every step
 # (benchmarks/allocator.py measures what it brings).
@@ -35,8 +35,6 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
     with terminated_as_interrupted(), nullcontext() if address else _loopback():
         _start(address, {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False})
         try:
-            if address:
-                await_worker()
             yield
         finally:
             with _collector_at_rest():

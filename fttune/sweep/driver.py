@@ -18,7 +18,6 @@ from fttune.record import RunRecord
 from fttune.runtime import Runtime, cores
 from fttune.sweep.budget import Brake
 from fttune.sweep.ground import Ground, studies_file
-from fttune.sweep.leftovers import Leftovers
 from fttune.sweep.progress import Display
 from fttune.sweep.sequel import Sequel
 from fttune.sweep.supply import Supply
@@ -59,6 +58,13 @@ def check_cores(sweep: Sweep) -> None:
     """ConfigError when a trial asks for more cores than this machine has; it would wait for ever."""
     if sweep.resources.cpu > cores():
         raise ConfigError(f"resources.cpu: a trial asks for {sweep.resources.cpu:g}, but this machine has {cores()}")
+
+
+def seek_cluster(address: str) -> None:
+    """UsageError or UnreachableError when no cluster at this address would have us, before any work is done for it."""
+    from fttune.sweep.admission import seek_admission
+
+    seek_admission(address)
 
 
 def open_tracker(sweep: Sweep) -> Tracker:
@@ -183,22 +189,25 @@ def work(
     """Run the jobs on a cluster, and those that follow from them."""
     from fttune.sweep.cluster import cluster
     from fttune.sweep.ledger import Outcome
+    from fttune.sweep.machines import await_place
     from fttune.sweep.tune import run_jobs
 
     if not jobs:
         return Outcome(complete=True)
-    with cluster(address), display:
-        return run_jobs(
-            jobs,
-            runtime,
-            ground.sweep.resources,
-            [*listeners, display, Leftovers(runtime)],
-            supply=Supply.of(ground),
-            meter=brake.meter,
-            more=more,
-            order=order,
-            stop=brake,
-        )
+    with cluster(address):
+        await_place(ground.sweep.resources)
+        with display:
+            return run_jobs(
+                jobs,
+                runtime,
+                ground.sweep.resources,
+                [*listeners, display],
+                supply=Supply.of(ground),
+                meter=brake.meter,
+                more=more,
+                order=order,
+                stop=brake,
+            )
 
 
 def git_commit() -> str:

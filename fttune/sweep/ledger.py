@@ -63,6 +63,11 @@ class Run:
         """The keys whose end was not told; none where it was told to stop."""
         return [] if self.stopped else [key for key in keys(self.job) if key not in self.ended]
 
+    @property
+    def next_share(self) -> float:
+        """Of a GPU, for whoever runs it again: twice this one once, however many of its trials ran out of it."""
+        return min(1.0, 2 * self.share) if self.cramped else self.share
+
 
 class Ledger:
     """Takes down what is told of jobs, tells the listeners, and says what is to be run next.
@@ -85,7 +90,7 @@ class Ledger:
         self.meter = meter or Meter()
         self.runs = [Run(job=job, share=share) for job, share in zip(jobs, shares, strict=True)]
         self._listeners, self._more = listeners, more
-        # Of what is asked for later nothing is measured: a GPU may not be free for it. Too little is doubled.
+        # Of what is asked for later nothing is measured: a GPU may not be free for it. What was too little is doubled.
         self._shares = {run.job.trials[0].cell: run.share for run in self.runs if isinstance(run.job, Bundle)}
         self._git_commit = git_commit
         self.unfit: set[str] = set()  # machines that lack what trials read
@@ -165,6 +170,8 @@ class Ledger:
                 f"{_name(run.job, key)}: out of memory in {run.share:.3g} of a GPU; tried again with twice the share"
             )
             run.cramped = True
+            for cell in {trial.cell for trial in _trials(run.job)}:
+                self._shares[cell] = max(run.next_share, self._shares.get(cell, 0.0))
             return
         if news.get("unfit") and self._lacks(run.node, key, news["error"]):
             return
@@ -194,8 +201,7 @@ class Ledger:
         left = [key for key in keys(run.job) if key not in self._over]
         if not left:
             return []
-        # Once, however many of its trials ran out of it.
-        share = min(1.0, 2 * run.share) if run.cramped else run.share
+        share = run.next_share
         if isinstance(run.job, DistanceJob):
             return [Run(job=run.job, share=share)]
         trials = [trial for trial in run.job.trials if trial.id in left]

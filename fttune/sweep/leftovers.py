@@ -1,6 +1,8 @@
-"""What trials that have failed for good leave on disk."""
+"""What trials leave on disk that have come to an end."""
 
+from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.runtime import Runtime
@@ -8,13 +10,18 @@ from fttune.trial import Trial
 
 
 class Leftovers:
-    """A listener that removes the checkpoint of a trial which is not tried again; its own end removes that of another.
+    """A listener that removes the checkpoint of a trial once its end is known here, and not before.
 
-    To run it once more (`--retry-failed`) is to start anew: what failed three times may stand in the checkpoint.
+    Those of the `done`, too, which a driver that was killed may have left. To run once more what has failed
+    (`--retry-failed`) is to start anew: what failed three times may stand in the checkpoint.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, done: Iterable[Trial] = ()) -> None:
         self._folder = runtime.checkpoints
+        ended = {trial.id for trial in done}
+        for file in self._folder.glob("*.*") if self._folder else ():
+            if file.stem in ended:
+                _remove(file)
 
     def started(self, trial: Trial) -> None:
         """Its checkpoint is what it goes on from."""
@@ -26,8 +33,10 @@ class Leftovers:
         """It is saved nowhere."""
 
     def finished(self, record: RunRecord, traceback: str = "") -> None:
-        if record.status != "failed" or self._folder is None:
-            return
-        for file in self._folder.glob(f"{record.trial_id}.*"):
-            with suppress(OSError):  # a file too much stops no sweep
-                file.unlink()
+        for file in self._folder.glob(f"{record.trial_id}.*") if self._folder else ():
+            _remove(file)
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):  # a file too much stops no sweep
+        file.unlink()

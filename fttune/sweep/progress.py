@@ -60,9 +60,8 @@ class Display:
 
     def started(self, trial: Trial) -> None:
         if trial.id not in self._rows:
-            room = len(self._rows) < _ROWS
             self._rows[trial.id] = self._progress.add_task(
-                inert(f"  {trial.name}"), total=trial.hparams.steps, note="starting", visible=room
+                inert(f"  {trial.name}"), total=trial.hparams.steps, note="starting", visible=len(self._rows) < _ROWS
             )
 
     def point(self, trial_id: str, point: CurvePoint) -> None:
@@ -73,6 +72,8 @@ class Display:
         row = self._rows.pop(record.trial_id, None)
         if row is not None:
             self._progress.remove_task(row)
+            for next_row in [*self._rows.values()][:_ROWS]:
+                self._progress.update(next_row, visible=True)
         look = self._tally.look()
         self._progress.update(self._all, completed=look.ended, total=look.chosen)
         name = record_name(record)
@@ -89,6 +90,8 @@ class Display:
 
     def _parts(self) -> Iterator[RenderableType]:
         yield self._progress
+        if (hidden := len(self._rows) - _ROWS) > 0:
+            yield Text(f"  and {hidden} more", "dim")
         yield Text(f"  {summary(self._tally.look())}", no_wrap=True, overflow="ellipsis")
         if self._failure:
             yield self._failure

@@ -1,6 +1,6 @@
 """Run jobs, and those that follow from them, on a Ray cluster.
 
-With `cluster`, `admission`, `feed` and `queue`, the only file that imports ray.
+With `cluster`, `admission`, `machines`, `feed` and `queue`, the only file that imports ray.
 """
 
 import logging
@@ -20,10 +20,10 @@ from ray.exceptions import RayError
 
 from fttune.bundle import Bundle
 from fttune.config import Resources
-from fttune.errors import ConfigError
 from fttune.footprint import Footprint
 from fttune.interrupt import handler_kept
 from fttune.runtime import Runtime
+from fttune.sweep import machines
 from fttune.sweep.feed import Feed, Later
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, More, Order, Outcome, Run
@@ -33,7 +33,6 @@ from fttune.sweep.supply import Supply
 from fttune.sweep.worker import Work, measure
 
 _NOTICED = 30.0  # seconds within which a cluster notices that a machine is gone; Ray takes 15
-_MODEL = "accelerator_type:"  # how Ray begins the name of a resource that tells a model of GPU
 
 
 def run_jobs(
@@ -57,12 +56,17 @@ def run_jobs(
     end; or, what was under way being saved, with `complete` false: after an interrupt (SIGINT or SIGTERM), and as soon
     as `stop`, which is asked between any two events, says so.
     """
-    _check(resources)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    notes: list[str] = []
     given = shares(
-        jobs, resources.gpu, _models(), runtime.state, lambda model, some: _probe(model, some, runtime, supply)
+        jobs,
+        resources.gpu,
+        machines.models(),
+        runtime.state,
+        lambda model, some: _probe(model, some, runtime, supply, notes),
     )
     ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given, meter=meter, more=more or (lambda record: ()))
+    ledger.outcome.notes += notes
     while ledger.runs and not stop(ledger.outcome) and _round(ledger, runtime, resources, supply, more, order, stop):
         pass
     return ledger.outcome
@@ -78,8 +82,8 @@ def _round(
     stop: Callable[[Outcome], bool],
 ) -> bool:
     """Give every run of the ledger to a worker once; False when it was ended before all of them had."""
-    avoid = _avoidable(ledger.unfit, resources.cpu, max(run.share for run in ledger.runs))
-    dead = _nodes(alive=False)  # not those that live: a node may join during the round, and vanish in it
+    avoid = machines.avoidable(ledger.unfit, resources.cpu, max(run.share for run in ledger.runs))
+    dead = machines.ids(alive=False)  # not those that live: a node may join during the round, and vanish in it
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
         known = [run.job for run in ledger.runs]
         worker = tune.with_parameters(_Worker, jobs=known, runtime=runtime, supply=supply)
@@ -100,7 +104,8 @@ def _round(
         )
         heard = _fit(tuner)
     if heard == "twice":
-        ledger.close(_nodes(alive=True) | dead)  # nobody waits to learn whose fault an end was, so it is no trial's
+        # Nobody waits to learn whose fault an end was, so it is no trial's.
+        ledger.close(machines.ids(alive=True) | dead)
         return False
     # Machines that are shut down tell workers and driver at once: then every trial may have said that it was stopped.
     return ledger.close(_lost(dead, ledger.runs)) and not heard
@@ -133,54 +138,30 @@ def _bundle(cpu: float, gpu: float, avoid: Collection[str] = ()) -> tune.Placeme
     return tune.PlacementGroupFactory([{"CPU": cpu, "GPU": gpu}], **where)
 
 
-def _avoidable(unfit: Collection[str], cpu: float, gpu: float) -> set[str]:
-    """The machines that lack what trials read, as long as another could take a trial."""
-    others = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in unfit]
-    return set(unfit) if any(one.get("CPU", 0) >= cpu and one.get("GPU", 0) >= gpu for one in others) else set()
-
-
-def _nodes(*, alive: bool) -> set[str]:
-    """The ids of the cluster's machines."""
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"] == alive}
-
-
 def _lost(dead: set[str], runs: Sequence[Run]) -> set[str]:
     """The machines that vanished since `dead` were; a cluster learns of it later than of the end of what ran there."""
     here = ray.get_runtime_context().get_node_id()
-    others = _nodes(alive=True) - {here}
+    others = machines.ids(alive=True) - {here}
     judged = [run for run in runs if run.died and run.open and run.node != here and (run.node or others)]
     while True:
-        lost = _nodes(alive=False) - dead
+        lost = machines.ids(alive=False) - dead
         unexplained = [run.died for run in judged if not (run.node in lost if run.node else lost)]
         if not unexplained or time.monotonic() > max(unexplained) + _NOTICED:
             return lost
         time.sleep(0.2)
 
 
-def _check(resources: Resources) -> None:
-    """ConfigError when the cluster could never offer what one job asks for."""
-    offered, gpu = ray.cluster_resources(), resources.gpu
-    asked = {"gpu": 0.0 if isinstance(gpu, str) else gpu, "cpu": resources.cpu}
-    for name, number in asked.items():
-        if number > (has := offered.get(name.upper(), 0)):
-            raise ConfigError(f"resources.{name}: a trial asks for {number:g}, but the cluster has {has:g}")
-
-
-def _models() -> list[str]:
-    """The models of GPU in the cluster, as Ray tells them apart; one without a name where it cannot."""
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
-    return sorted({next((n for n in one if n.startswith(_MODEL)), "") for one in resources})
-
-
 def _probe(
-    model: str, bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None
+    model: str, bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None, notes: list[str]
 ) -> Sequence[Footprint | None]:
-    """Measure bundles on a whole GPU of a model, in one process; None for each where that process dies."""
+    """Measure bundles on a whole GPU of a model, in one process; None for each, and a note, where that process dies."""
     place = {model: 0.001} if model else {}
     asked = ray.remote(num_cpus=1, num_gpus=1, resources=place, max_retries=2)(_measure)
     try:
         return ray.get(asked.remote(bundles, runtime, supply))
-    except RayError:
+    except RayError as error:
+        gpu = model.removeprefix(machines.MODEL) or "a GPU"
+        notes.append(f"what trials take of {gpu} was not measured: {str(error).splitlines()[0]}")
         return [None] * len(bundles)
 
 

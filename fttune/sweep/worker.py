@@ -110,8 +110,8 @@ def _train(bundle: Bundle, runtime: Runtime, tell: Callable[..., None], stopped:
         if len(bundle.trials) == 1:
             return tell(trial=bundle.trials[0].id, **_told(error))
     if not records:
-        # One by one, so that what is wrong with one is not the end of the others; out here, since the error's
-        # traceback holds what the bundle had in memory.
+        # One by one, so that each is told as soon as it ends, and what is wrong with one is not the end of the others;
+        # out here, since the error's traceback holds what the bundle had in memory.
         give_back()
         for trial in bundle.trials:
             _train(replace(bundle, trials=(trial,)), runtime, tell, stopped)
@@ -155,9 +155,13 @@ def _told(error: Exception | SystemExit) -> News:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
+    """Of a GPU's; the libraries below torch have words of their own for it, which reach Python as plain errors."""
     from torch import OutOfMemoryError
 
-    return isinstance(error, OutOfMemoryError)
+    words = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+    return isinstance(error, OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(one in str(error) for one in words)
+    )
 
 
 class _Notes(logging.Handler):

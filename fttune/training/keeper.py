@@ -56,8 +56,3 @@ class Keeper:
         self._saved, self._stepped = time.monotonic(), False
         if self.stopped():
             raise StoppedError("the training was asked to stop")
-
-    def drop(self) -> None:
-        """The training came to its end."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)

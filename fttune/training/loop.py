@@ -74,6 +74,7 @@ class Fit:
     eval_seconds: float
     curve: tuple[float, ...] = ()  # val accuracy at each report
     pruned_step: int | None = None  # where it fell below the bar
+    resumed_step: int | None = None  # where it was taken up
     feature_seconds: float = 0.0  # setting up legs after the first
     seconds_before: float = 0.0  # of what the training took, those of processes that did not live to its end
     strength: float | None = None  # of a convex probe, that val preferred: scikit-learn's C
@@ -123,6 +124,7 @@ class _Course:
     best: Best = field(default_factory=Best)
     clock: Clock = field(default_factory=Clock)
     curve: list[CurvePoint] = field(default_factory=list)
+    resumed: int | None = None  # the step it was taken up at
     going: bool = True  # until the last step, or the loss has left the numbers
 
     def take_up(self) -> None:
@@ -131,6 +133,7 @@ class _Course:
             if number := state.get("leg", 0):
                 self._turn_to(number)  # its values, momenta and rates are those that were saved
             self.training.resume(state["training"])
+            self.resumed = self.training.step
             if best := state["best"]:
                 self.best = Best(**best | {"scores": Scores(**best["scores"])})
             self.clock.resume(state["laps"])
@@ -242,7 +245,8 @@ def fit_legs(
     while course.going and training.step < hparams.steps:
         course.advance()
     curve = tuple(point.val_accuracy for point in course.curve)
-    end = replace(course.best.fit(training.step, course.clock), curve=curve, pruned_step=course.pruned_step)
+    end = course.best.fit(training.step, course.clock)
+    end = replace(end, curve=curve, pruned_step=course.pruned_step, resumed_step=course.resumed)
     return end, course.restored()
 
 

@@ -32,7 +32,10 @@ def run_trial(trial: Trial, runtime: Runtime, report: Callable[[CurvePoint], Non
 
     Deterministic by seed on a CPU with a fixed number of threads. The test set is opened once, after training.
     """
-    return run_bundle(Bundle.alone(trial), runtime, lambda _, point: report(point))[0]
+    (record,) = run_bundle(Bundle.alone(trial), runtime, lambda _, point: report(point))
+    if runtime.checkpoints:
+        checkpoint.file_of(runtime.checkpoints, trial.id).unlink(missing_ok=True)
+    return record
 
 
 def run_bundle(
@@ -40,7 +43,9 @@ def run_bundle(
 ) -> list[RunRecord]:
     """Train and test the trials of a bundle, at once where there are several; their records in the same order.
 
-    StoppedError soon after `stopped`: a trial alone has then been saved, those that train together start anew.
+    No records where they cannot train at once: each is to be run alone then. StoppedError soon after `stopped`: a trial
+    alone has then been saved, those that train together start anew. What was saved stays, for whoever learns of
+    the end and lives on to remove it.
     """
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
@@ -53,7 +58,7 @@ def run_bundle(
     try:
         if len(bundle.trials) > 1:
             return _together(bundle, runtime, report, stopped)
-        return [_alone(trial, bundle.depths, runtime, report, stopped) for trial in bundle.trials]
+        return [_alone(first, bundle.depths, runtime, report, stopped)]
     finally:
         give_back()
 
@@ -85,7 +90,6 @@ def _alone(
         scored = score(bench.student, test), score(bench.student, leg.train)
         watch.lap("eval")
     leave(bench, bench.student.trained.state_dict(), end.val)
-    keeper.drop()
     return _record(trial, bench, end, scored, watch, together=1)
 
 
@@ -120,7 +124,7 @@ def _together(bundle: Bundle, runtime: Runtime, report: Report, stopped: Callabl
             benches.append(Bench.set_up(trial, runtime, bundle.depths))
             state = torch.get_rng_state()
         if not (benches[0].cached and fits(benches[0].student)):
-            return [_alone(trial, bundle.depths, runtime, report, stopped) for trial in bundle.trials]
+            return []
         watch.lap("data")
         train, val = benches[-1].train(), benches[-1].val()
         seats.append(
@@ -169,6 +173,7 @@ def _record(
         convex_c=end.strength,
         val_curve=",".join(map(repr, end.curve)),
         pruned_step=end.pruned_step,
+        resumed_step=end.resumed_step,
         seconds=seconds,
         gpu_seconds=bench.runtime.gpu_share * seconds if bench.device.type == "cuda" else None,
         data_seconds=watch.laps["data"] / together,
