@@ -1,12 +1,13 @@
 """Which trials one job runs: those that can be trained as one computation, and what their images are cached for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fttune.trial import Trial, fixed_views
+from fttune.trial import HParams, Trial, fixed_views
 from fttune.ways import PLAIN
 
 MOST = 64  # trials trained at once
+_SPARE = 1.5  # combinations of seed and setting that may be trained for each that is asked for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,10 +33,29 @@ def bundle(trials: Sequence[Trial]) -> list[Bundle]:
     for trial in trials:
         groups.setdefault(_likeness(trial), []).append(trial)
     return [
-        Bundle(trials=tuple(group[start : start + MOST]), depths=depths.get(_images(group[0]), ()))
+        Bundle(trials=tuple(part), depths=depths.get(_images(group[0]), ()))
         for group in groups.values()
-        for start in range(0, len(group), MOST)
+        for part in _parts(group)
     ]
+
+
+def _parts(group: Sequence[Trial]) -> Iterator[Sequence[Trial]]:
+    """At most `MOST` trials each, of which every combination of seed and setting is trained, asked for or not."""
+    for start in range(0, len(group), MOST):
+        part = group[start : start + MOST]
+        combinations = len({trial.seed for trial in part}) * len({trial.hparams for trial in part})
+        yield from [part] if combinations <= _SPARE * len(part) else _grids(part)
+
+
+def _grids(trials: Sequence[Trial]) -> Iterable[Sequence[Trial]]:
+    """The trials by seeds that have the same settings: then no combination is missing."""
+    settings: dict[int, set[HParams]] = {}
+    for trial in trials:
+        settings.setdefault(trial.seed, set()).add(trial.hparams)
+    grids: dict[frozenset[HParams], list[Trial]] = {}
+    for trial in trials:
+        grids.setdefault(frozenset(settings[trial.seed]), []).append(trial)
+    return grids.values()
 
 
 def _depths(trials: Iterable[Trial]) -> Mapping[object, tuple[int, ...]]:

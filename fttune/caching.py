@@ -1,10 +1,10 @@
 """Which outputs of frozen layers are worth keeping: the seconds that they save against the room that they take."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from fttune.bundle import Bundle
-from fttune.cost import CostModel, looks
+from fttune.bundle import Bundle, bundle
+from fttune.cost import CostModel, Output, looks, output_of
 from fttune.trial import Trial, fixed_views
 from fttune.ways import is_convex
 
@@ -23,16 +23,31 @@ class Layer:
     kept: bool
     why: str  # in words
 
+    @property
+    def output(self) -> Output:
+        return self.dataset, self.backbone, self.depth
+
+
+def settle(model: CostModel, trials: Sequence[Trial], room: float) -> CostModel:
+    """The same model with what is computed at each step, since it is not worth its part of `room` bytes.
+
+    What is not known is kept, but where there is no room for anything.
+    """
+    computed = {layer.output for layer in choose(model, trials, room) if not layer.kept}
+    if room <= 0:
+        computed |= {output_of(trial, depth) for trial in trials for depth in trial.depths}
+    return replace(model, computed=frozenset(computed))
+
 
 def choose(model: CostModel, trials: Sequence[Trial], room: float) -> list[Layer]:
     """For each layer that cached trials stand on and whose costs are known, whether it is kept in `room` bytes.
 
     Those that save most seconds for a byte go first.
     """
-    groups: dict[tuple[str, str, int], list[Trial]] = {}
+    groups: dict[Output, list[Trial]] = {}
     for trial in trials:
         for depth in trial.depths:
-            groups.setdefault((trial.cell.dataset, trial.cell.backbone, depth), []).append(trial)
+            groups.setdefault(output_of(trial, depth), []).append(trial)
     weighed = [found for (_, _, depth), group in groups.items() if (found := _weigh(model, group, depth))]
     chosen = []
     for layer, size, saves in sorted(weighed, key=lambda entry: entry[2] / max(1, entry[1]), reverse=True):
@@ -53,6 +68,11 @@ def choose(model: CostModel, trials: Sequence[Trial], room: float) -> list[Layer
     return chosen
 
 
+def bundles(model: CostModel, trials: Sequence[Trial]) -> list[Bundle]:
+    """Jobs for trials, in their order, with what is kept according to the model."""
+    return without(bundle(trials), model.computed)
+
+
 def told(layers: Sequence[Layer]) -> list[str]:
     """In words: what is kept, all in all, and each layer that is not."""
     kept = [layer for layer in layers if layer.kept]
@@ -66,20 +86,19 @@ def told(layers: Sequence[Layer]) -> list[str]:
     ]
 
 
-def without(bundles: Iterable[Bundle], layers: Sequence[Layer]) -> list[Bundle]:
+def without(bundles: Iterable[Bundle], computed: Collection[Output]) -> list[Bundle]:
     """The bundles, their depths less those that are not kept; without features no trials train together."""
-    dropped = {(layer.dataset, layer.backbone, layer.depth) for layer in layers if not layer.kept}
     left: list[Bundle] = []
-    for bundle in bundles:
-        first = bundle.trials[0]
-        depths = tuple(depth for depth in bundle.depths if (*_images(first), depth) not in dropped)
-        whole = depths == bundle.depths or first.cell.spec.frozen in depths
-        groups = [bundle.trials] if whole else [(trial,) for trial in bundle.trials]
+    for one in bundles:
+        first = one.trials[0]
+        depths = tuple(depth for depth in one.depths if output_of(first, depth) not in computed)
+        whole = depths == one.depths or first.cell.spec.frozen in depths
+        groups = [one.trials] if whole else [(trial,) for trial in one.trials]
         left += [Bundle(trials=group, depths=depths) for group in groups]
     return left
 
 
-def _weigh(model: CostModel, trials: Sequence[Trial], depth: int) -> tuple[tuple[str, str, int], int, float] | None:
+def _weigh(model: CostModel, trials: Sequence[Trial], depth: int) -> tuple[Output, int, float] | None:
     """A layer, its bytes, and the seconds it saves; None where they are not known."""
     first = trials[0]
     times = model.times.get((first.cell.backbone, first.hparams.image_size))
@@ -92,7 +111,7 @@ def _weigh(model: CostModel, trials: Sequence[Trial], depth: int) -> tuple[tuple
     held = sum(seeds.values()) * classes * fixed_views(first.hparams.views) + held_out
     reads = sum(_reads(trial, depth, classes, images.test) for trial in trials)
     size = held * times.bytes[depth - 1]
-    return (*_images(first), depth), size, (reads - held) * sum(times.forward[:depth]) - size / _DISK
+    return output_of(first, depth), size, (reads - held) * sum(times.forward[:depth]) - size / _DISK
 
 
 def _reads(trial: Trial, depth: int, classes: int, test: int) -> int:
@@ -106,7 +125,3 @@ def _reads(trial: Trial, depth: int, classes: int, test: int) -> int:
         if spec.frozen == depth
     )
     return reads + (test + train if trial.phases[-1].spec.frozen == depth else 0)
-
-
-def _images(trial: Trial) -> tuple[str, str]:
-    return trial.cell.dataset, trial.cell.backbone

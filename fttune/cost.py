@@ -5,8 +5,8 @@ Stage times are measured once for each network, size and machine (`fttune.traini
 
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, Self
@@ -21,6 +21,8 @@ START = 7.0  # seconds until the workers of a local cluster have imported torch 
 SET_UP = 0.1  # seconds of a trial that are neither training nor evaluation nor features
 SOLVED = 5e-5  # seconds for a training view and class that a convex probe takes, at 1,280 features
 FUSED = 0.1  # what one more classifier costs in a bundle, of one alone (benchmarks/frozen.py)
+
+Output = tuple[str, str, int]  # dataset, backbone, frozen layers
 
 NEARLY = 0.1  # by how much less than the longest left a bundle may cost that goes before others: see `longest_first`
 
@@ -88,21 +90,28 @@ class CostModel:
 
     times: Mapping[tuple[str, int], StageTimes]  # by backbone and image size
     images: Mapping[str, Images]  # by dataset
+    computed: Collection[Output] = ()  # of frozen layers that are not kept, but computed at each step
     factors: Mapping[tuple[str, ...], float] = field(default_factory=dict)  # what was measured / what was expected
 
     def seconds(self, trial: Trial) -> float | None:
-        """Of a trial alone, the features of its frozen part being there."""
+        """Of a trial alone, what is kept of its frozen part's output being there."""
         expected = self._expected(trial)
         return None if expected is None else expected * self._factor(trial.cell.backbone, trial.cell.mode)
 
     def features(self, trials: Iterable[Trial]) -> dict[Trial, float]:
         """Seconds of the passes over images that cached trials share; each stands at the first trial that needs it."""
-        cached = [trial for trial in trials if trial.depths]
+        cached = {trial: depths for trial in trials if (depths := self._kept(trial))}
         deepest: dict[object, int] = {}
-        for trial in cached:
-            deepest[_shared(trial)] = max(deepest.get(_shared(trial), 0), *trial.depths)
+        for trial, depths in cached.items():
+            deepest[_shared(trial)] = max(deepest.get(_shared(trial), 0), *depths)
         passed: dict[tuple[object, int], int] = {}  # images per class, by seed
         return {trial: self._pass(trial, deepest[_shared(trial)], passed) for trial in cached}
+
+    def _kept(self, trial: Trial) -> tuple[int, ...]:
+        """The numbers of frozen layers whose output is read for a trial; that of a convex probe always is."""
+        if is_convex(trial.cell.way):
+            return trial.depths
+        return tuple(depth for depth in trial.depths if output_of(trial, depth) not in self.computed)
 
     def _pass(self, trial: Trial, deepest: int, passed: dict[tuple[object, int], int]) -> float:
         """Of the showings that no trial before this one needed; `passed` is brought up to date."""
@@ -134,7 +143,7 @@ class CostModel:
                 for key in _groups(trial.cell.backbone, trial.cell.mode):
                     ratios.setdefault(key, []).append(ratio)
         factors = {key: median(values) for key, values in ratios.items()}
-        return CostModel(times=self.times, images=self.images, factors=factors)
+        return replace(self, factors=factors)
 
     def _factor(self, backbone: str, mode: str) -> float:
         return next((self.factors[key] for key in _groups(backbone, mode) if key in self.factors), 1.0)
@@ -152,13 +161,18 @@ class CostModel:
         train, val = (images.classes * count for count in (trial.cell.images_per_class, trial.val_per_class))
         if is_convex(trial.cell.way):
             return SET_UP + SOLVED * train * fixed_views(trial.hparams.views) * images.classes
-        batch, fixed, spent, looked = min(trial.hparams.batch_size, train), fixed_views(trial.hparams.views), 0.0, 0.0
+        batch, kept, spent, looked = min(trial.hparams.batch_size, train), self._kept(trial), 0.0, 0.0
         for spec, steps, reports in looks(trial):
-            cached = spec.frozen if fixed else 0
+            cached = spec.frozen if spec.frozen in kept else 0
             step = sum(times.forward[cached : spec.frozen]) + sum(times.training[spec.frozen :])
             looked = sum(times.forward[cached:])
             spent += steps * (batch * step + sum(times.update[spec.frozen :])) + reports * val * looked
         return SET_UP + spent + (images.test + train) * looked
+
+
+def output_of(trial: Trial, depth: int) -> Output:
+    """What `depth` frozen layers of a trial's network make of its images."""
+    return trial.cell.dataset, trial.cell.backbone, depth
 
 
 def looks(trial: Trial) -> Iterator[tuple[LayerSpec, int, int]]:

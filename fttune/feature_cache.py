@@ -8,22 +8,19 @@ one more view costs only the showings that are new.
 import logging
 import os
 import time
-import warnings
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from fttune.errors import StoreError
-from fttune.files import locked, replacing, writing
+from fttune.feature_file import Segment, read, write
+from fttune.files import locked, writing
 from fttune.trial import digest
 
 _log = logging.getLogger("fttune")
@@ -126,18 +123,29 @@ def reach(
 
 def _reach(folder: Path, layers: Sequence[int], wanted: np.ndarray, forward: Pass) -> dict[int, FeatureTable]:
     """From the files of a folder, which gets what it lacks. StoreError when it has no room for that."""
+    # Nobody waits for another's pass who needs nothing of it.
+    if whole := _tables({layer: _segments(folder, layer, wanted) for layer in layers}, wanted):
+        return whole
     with writing(folder), locked(folder / "features"):
         for left in folder.glob(".*.arrow.*.tmp"):  # of a process that was killed: only the holder of the lock writes
             left.unlink(missing_ok=True)
-        segments = {layer: _merged(folder, layer) for layer in layers}
+        for layer in layers:
+            _merge(folder, layer)
+        segments = {layer: _segments(folder, layer, wanted) for layer in layers}
         for lacking, missing in _lacking(segments, wanted):
             _write_pass(folder, missing, lacking, forward(missing, lacking))
-            segments |= {layer: _segments(folder, layer) for layer in lacking}
-        tables = {layer: _table(segments[layer], wanted) for layer in layers}
-    for layer, table in tables.items():
-        if table is None:
-            raise StoreError(f"{folder}: features of layer {layer} cannot be read back; FTTUNE_CACHE moves the folder")
-    return {layer: table for layer, table in tables.items() if table is not None}
+            segments |= {layer: _segments(folder, layer, wanted) for layer in lacking}
+    whole = _tables(segments, wanted)
+    if whole is None:
+        raise StoreError(f"{folder}: features cannot be read back; FTTUNE_CACHE moves the folder")
+    return whole
+
+
+def _tables(segments: Mapping[int, Sequence[Segment]], wanted: np.ndarray) -> dict[int, FeatureTable] | None:
+    """One for each layer; None when any layer lacks a showing."""
+    tables = {layer: _table(found, wanted) for layer, found in segments.items()}
+    whole = {layer: table for layer, table in tables.items() if table is not None}
+    return whole if len(whole) == len(tables) else None
 
 
 def _in_memory(layers: Sequence[int], wanted: np.ndarray, forward: Pass) -> dict[int, FeatureTable]:
@@ -148,18 +156,7 @@ def _in_memory(layers: Sequence[int], wanted: np.ndarray, forward: Pass) -> dict
     return {layer: replace(table, segment=torch.zeros_like(which), place=which) for layer, table in tables.items()}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Segment:
-    """One file, mapped."""
-
-    path: Path
-    showings: np.ndarray  # int64 [n]
-    values: Tensor  # float32 [n, ...]
-
-
-def _lacking(
-    segments: Mapping[int, Sequence[_Segment]], wanted: np.ndarray
-) -> list[tuple[tuple[int, ...], np.ndarray]]:
+def _lacking(segments: Mapping[int, Sequence[Segment]], wanted: np.ndarray) -> list[tuple[tuple[int, ...], np.ndarray]]:
     """Layers and the showings that exactly these lack, sorted: one pass over images each."""
     every, layers = np.unique(wanted), np.array(list(segments))
     held = [np.concatenate([np.empty(0, np.int64), *(s.showings for s in found)]) for found in segments.values()]
@@ -168,35 +165,36 @@ def _lacking(
     return [(tuple(layers[pattern].tolist()), every[(lacks == pattern).all(1)]) for pattern in patterns]
 
 
-def _segments(folder: Path, layer: int) -> list[_Segment]:
-    """Every readable file of a layer."""
-    found = [(path, _read(path)) for path in sorted(folder.glob(f"{layer}-*.arrow"))]
-    for path, segment in found:
-        if segment is None and path.exists():  # absent where another process has put little ones into one
+def _segments(folder: Path, layer: int, wanted: np.ndarray) -> list[Segment]:
+    """The files of a layer that hold any of the showings; only these are read to their end. Damaged ones go."""
+    found: list[Segment] = []
+    for path in sorted(folder.glob(f"{layer}-*.arrow")):
+        segment = read(path)
+        if segment and not np.isin(segment.showings, wanted).any():
+            continue
+        if segment and segment.intact:
+            found.append(segment)
+        elif path.exists():  # absent where another process has put little ones into one
             _log.warning("%s: damaged features; they are removed, and computed again", path)
             path.unlink(missing_ok=True)
-    return [segment for _, segment in found if segment]
+    return found
 
 
-def _merged(folder: Path, layer: int) -> list[_Segment]:
-    """The same, many little ones put into one: what a trial opens must not grow with the trials before it."""
-    segments = _segments(folder, layer)
-    little = [segment for segment in segments if segment.values.nbytes < _LITTLE]
-    if len(little) < _MANY:
-        return segments
+def _merge(folder: Path, layer: int) -> None:
+    """Put many little files into one: what a trial opens must not grow with the trials before it."""
+    files = [segment for path in sorted(folder.glob(f"{layer}-*.arrow")) if (segment := read(path))]
+    little = [segment for segment in files if segment.values.nbytes < _LITTLE]
+    if len(little) < _MANY or not all(segment.intact for segment in little):
+        return
     showings = np.concatenate([segment.showings for segment in little])
-    try:
-        _write(folder, layer, showings, [segment.values for segment in little])
-    except OSError:  # where there is no room for that, they serve as they are
-        return segments
-    for segment in little:
-        segment.path.unlink(missing_ok=True)
-    return _segments(folder, layer)
+    with suppress(OSError):  # where there is no room for that, they serve as they are
+        write(folder, layer, showings, [segment.values for segment in little])
+        for segment in little:
+            segment.path.unlink(missing_ok=True)
 
 
-def _table(segments: Sequence[_Segment], wanted: np.ndarray) -> FeatureTable | None:
-    """Where each showing lies; None when one is in no segment. Segments that hold any are marked as used."""
-    segments = [segment for segment in segments if np.isin(segment.showings, wanted).any()]
+def _table(segments: Sequence[Segment], wanted: np.ndarray) -> FeatureTable | None:
+    """Where each showing lies; None when one is in no segment. The segments are marked as used."""
     if not segments:
         return None
     held = np.concatenate([segment.showings for segment in segments])
@@ -226,61 +224,10 @@ def _write_pass(folder: Path, wanted: np.ndarray, layers: Sequence[int], batches
         for layer, values in batch.items():
             pending[layer].append(values.cpu())
             if sum(piece.nbytes for piece in pending[layer]) > _SEGMENT:
-                written[layer] += _write(folder, layer, wanted[written[layer] :], pending[layer])
+                written[layer] += write(folder, layer, wanted[written[layer] :], pending[layer])
     for layer, pieces in pending.items():
         if pieces:
-            written[layer] += _write(folder, layer, wanted[written[layer] :], pieces)
-
-
-def _write(folder: Path, layer: int, rest: np.ndarray, pieces: list[Tensor]) -> int:
-    """One Arrow batch, so that reading needs no copy; the shape of a row in the metadata. Empties `pieces`."""
-    values = torch.cat(pieces).numpy()
-    pieces.clear()
-    wanted = rest[: len(values)]
-    flat = values.ravel()
-    rows = pa.FixedSizeListArray.from_arrays(pa.array(flat), values[0].size)
-    columns = [pa.array(wanted, pa.int64()), rows]
-    fields = [("showing", pa.int64()), ("feature", rows.type)]
-    metadata = {"shape": ",".join(map(str, values.shape[1:])), "crc": str(zlib.crc32(flat.data))}
-    schema = pa.schema(fields, metadata=metadata)
-    path = folder / f"{layer}-{digest(wanted.tolist())[:16]}.arrow"
-    with replacing(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
-        writer.write_batch(pa.record_batch(columns, schema=schema))
-    return len(values)
-
-
-def _read(path: Path) -> _Segment | None:
-    """The segment of a file; None when the file is absent or damaged."""
-    try:
-        status = path.stat()
-        batch, values = _map(path)
-        if not _intact(path, status.st_ino, status.st_mtime_ns):
-            return None
-        shape = [int(side) for side in batch.schema.metadata[b"shape"].split(b",")]
-        return _Segment(
-            path=path, showings=batch.column("showing").to_numpy(), values=_tensor(values.reshape(len(batch), *shape))
-        )
-    except (pa.ArrowException, ValueError, KeyError, FileNotFoundError):
-        return None
-
-
-def _map(path: Path) -> tuple[pa.RecordBatch, np.ndarray]:
-    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    return batch, batch.column("feature").flatten().to_numpy(zero_copy_only=True)
-
-
-@lru_cache(maxsize=4096)
-def _intact(path: Path, inode: int, written: int) -> bool:
-    """Whether a file holds what was written; read to its end once in a process, unless it is written again."""
-    batch, values = _map(path)
-    return zlib.crc32(values.data) == int(batch.schema.metadata[b"crc"])
-
-
-def _tensor(values: np.ndarray) -> Tensor:
-    with warnings.catch_warnings():
-        # The map is read-only on purpose; a training only reads its inputs.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(values)
+            written[layer] += write(folder, layer, wanted[written[layer] :], pieces)
 
 
 def _evict(root: Path, room: int) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fttune import caching
-from fttune.bundle import bundle
 from fttune.config import Sweep
 from fttune.cost import CostModel
 from fttune.errors import UsageError
@@ -21,21 +20,19 @@ from fttune.reporting import print_report, regenerate
 from fttune.sweep.budget import Brake, Budget
 from fttune.sweep.driver import (
     Choice,
-    Estimate,
     alone,
     check_cores,
     choose,
     distances,
-    estimate,
     follow,
     machine,
     open_tracker,
     planned,
-    room,
     seek_cluster,
     state_file,
     work,
 )
+from fttune.sweep.forecast import Estimate, estimate, room, time_networks
 from fttune.sweep.ground import Ground, prepare, survey
 from fttune.sweep.hook import Hook
 from fttune.sweep.keeping import Keeping, expected
@@ -84,7 +81,8 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     ground, records = survey(sweep, runtime), tracker.records()
     whole, model = planned(ground, runtime, records)
     chosen = choose(whole, choice)
-    layers = caching.choose(model, chosen, sweep.resources.cache_gb * 1e9)
+    every = [*whole.done, *whole.failed, *whole.to_run]
+    layers = caching.choose(model, every, sweep.resources.cache_gb * 1e9)
     networks, room_of_networks = expected(sweep, ground.trials)
     facts = {
         **whole.counts(chosen),
@@ -139,6 +137,8 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         ground = prepare(sweep, runtime, progress)
     for line in ground.remarks:
         say(line)
+    if not call.address:
+        time_networks(sweep, runtime)
     with Writer(tracker, state_file(sweep, ".spool"), sweep.name) as writer:
         take_turn(writer, tracker, sweep.name, over)
         check_space(sweep, tracker)
@@ -154,11 +154,17 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
             return NOTHING
         brake = Brake(call.budget, Meter(), fail_fast=call.fail_fast, lost=lambda: writer.lost, since=since)
         # How many trials a cluster has room for is not known before they run.
-        tally = Tally(whole, chosen, brake.meter, prices(model, bundle(chosen)), None if call.address else expected)
+        tally = Tally(
+            whole,
+            chosen,
+            brake.meter,
+            prices(model, caching.bundles(model, chosen)),
+            None if call.address else expected,
+        )
         writer.counts = hook.counts = tally.counts
         keeping = Keeping(sweep, runtime.networks, [*whole.done, *whole.failed, *whole.to_run], records)
         start = time.monotonic()
-        workshop = Workshop(ground, runtime, model, done=whole.done, records=records, chosen=chosen)
+        workshop = Workshop(ground, runtime, model, done=whole.done, records=records)
         measurements, impossible = distances(ground, tracker)
         hearers = [tally.more, keeping.more, lambda _, done, __: writer.adopt(done)]
         more = follow(ground, records, workshop.jobs, chosen, choice, hearers)

@@ -7,7 +7,8 @@ from typing import Any
 from fttune.config import Sweep
 from fttune.record import RunRecord
 from fttune.secrets import masked
-from fttune.sweep.driver import estimate, is_running, last_tracked, machine, open_tracker, planned
+from fttune.sweep.driver import is_running, last_tracked, machine, open_tracker, planned
+from fttune.sweep.forecast import estimate
 from fttune.sweep.ground import Ground, survey
 from fttune.sweep.progress import clock
 from fttune.sweep.turn import ago, heard

@@ -20,7 +20,8 @@ from fttune.placing import Placed, Question
 from fttune.plan import pending
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
-from fttune.sweep.driver import cost_model, estimate, machine, open_tracker
+from fttune.sweep.driver import machine, open_tracker
+from fttune.sweep.forecast import cost_model, estimate
 from fttune.sweep.ground import survey
 from fttune.trial import Trial
 

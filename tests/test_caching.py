@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cost import MODEL
+from test_cost import MODEL, record_of
 
 from fttune.bundle import bundle
-from fttune.caching import choose, told, without
-from fttune.cost import CostModel
+from fttune.caching import bundles, choose, settle, told, without
+from fttune.cost import CostModel, jobs
 from values import HPARAMS, make_trial
 
 LONG = replace(HPARAMS, steps=2000, report_every=200)
@@ -23,7 +23,7 @@ def test_long_trainings_keep_every_layer() -> None:
     layers = choose(MODEL, [*TRIALS, make_trial()], 1e9)
     assert {layer.depth: layer.bytes for layer in layers} == BYTES
     assert all(layer.kept for layer in layers)
-    assert [job.depths for job in without(bundle(TRIALS), layers)] == [(1, 2, 3)] * 5
+    assert [job.depths for job in bundles(settle(MODEL, TRIALS, 1e9), TRIALS)] == [(1, 2, 3)] * 5
     assert told(layers)[0].startswith("outputs of frozen layers take 0.00015 GB and save about ")
     assert len(told(layers)) == 1
 
@@ -42,7 +42,7 @@ def test_a_short_training_on_many_views_does_not_pay_for_them() -> None:
     trial = make_trial("F(1-3)R(4)", hparams=replace(HPARAMS, views="fixed-64"))
     (layer,) = choose(MODEL, [trial], 1e9)
     assert (layer.kept, layer.why) == (False, "recomputing is as cheap")
-    assert [job.depths for job in without(bundle([trial]), [layer])] == [()]
+    assert [job.depths for job in without(bundle([trial]), [layer.output])] == [()]
     assert told([layer]) == [
         "not kept, but computed at each step: tiny on digits, 3 frozen layers (0.00065 GB): recomputing is as cheap"
     ]
@@ -50,14 +50,34 @@ def test_a_short_training_on_many_views_does_not_pay_for_them() -> None:
 
 def test_classifiers_whose_features_are_not_kept_are_jobs_of_their_own() -> None:
     trials = [make_trial("F(1-3)R(4)", hparams=replace(HPARAMS, lr=lr, views="flip")) for lr in (0.1, 0.2, 0.3)]
-    (layer,) = choose(MODEL, trials, 0)
     assert [len(job.trials) for job in bundle(trials)] == [3]
-    assert [job.trials for job in without(bundle(trials), [layer])] == [(trial,) for trial in trials]
-    assert without(bundle(trials), [replace(layer, kept=True)]) == bundle(trials)
+    assert [job.trials for job in bundles(settle(MODEL, trials, 0), trials)] == [(trial,) for trial in trials]
+    assert bundles(settle(MODEL, trials, 1e9), trials) == bundle(trials)
 
 
-def test_what_is_not_known_is_kept() -> None:
-    assert choose(CostModel(times={}, images={}), TRIALS, 0) == []
+def test_what_is_not_known_is_kept_where_there_is_any_room() -> None:
+    unknown = CostModel(times={}, images={})
+    assert choose(unknown, TRIALS, 0) == []
+    assert not settle(unknown, TRIALS, 1).computed
+    assert all(not job.depths for job in bundles(settle(unknown, TRIALS, 0), TRIALS))
+
+
+def test_what_is_computed_at_each_step_costs_what_it_costs() -> None:
+    kept, computed = settle(MODEL, TRIALS, 1e9), settle(MODEL, TRIALS, 0)
+    for trial in TRIALS:
+        as_crops = replace(trial, hparams=replace(trial.hparams, views="crop"))
+        assert computed.seconds(trial) == MODEL.seconds(as_crops)
+        assert (computed.seconds(trial) or 0) > (kept.seconds(trial) or 0)
+    assert kept.features(TRIALS)
+    assert not computed.features(TRIALS)
+    slow = sum(jobs(computed, bundles(computed, TRIALS)) or [])
+    assert slow == sum(computed.seconds(trial) or 0 for trial in TRIALS)
+
+
+def test_what_finished_trials_took_is_held_against_what_they_did() -> None:
+    computed, trial = settle(MODEL, TRIALS, 0), TRIALS[-1]
+    record = record_of(trial, computed.seconds(trial) or 0)
+    assert computed.corrected([record], [trial]).seconds(trial) == computed.seconds(trial)
     assert without(bundle(TRIALS), []) == bundle(TRIALS)
 
 

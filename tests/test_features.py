@@ -118,6 +118,35 @@ def test_what_was_damaged_after_it_was_first_read_is_computed_again(tmp_path: Pa
     assert len(network.asked) == 2
 
 
+def test_only_what_is_asked_for_is_read_to_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    network = Network()
+    want(tmp_path, [1], [3], network)
+    (path,) = tmp_path.rglob("*.arrow")
+    content = bytearray(path.read_bytes())
+    content[content.index(np.array([1, 3], np.float32).tobytes())] ^= 1
+    path.write_bytes(content)
+    assert whole(want(tmp_path, [2], [3], network)[3]) == [[2, 3]]
+    assert path.exists()
+    assert not caplog.text
+    assert whole(want(tmp_path, [1], [3], network)[3]) == [[1, 3]]
+    assert "damaged features" in caplog.text
+
+
+def test_who_finds_everything_waits_for_nobodys_pass(tmp_path: Path) -> None:
+    want(tmp_path, [1, 2], [3], Network())
+    seen: list[object] = []
+
+    def forward(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+        other = Thread(target=lambda: seen.append(whole(want(tmp_path, [2, 1], [3], Network())[3])), daemon=True)
+        other.start()
+        other.join(30)
+        assert seen == [[[2, 3], [1, 3]]]
+        yield from Network()(missing, layers)
+
+    reach(tmp_path, KEY, [3], np.array([7]), forward)
+    assert seen
+
+
 def test_an_error_in_computing_leaves_nothing_behind(tmp_path: Path) -> None:
     def fail(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
         yield {3: torch.zeros(1, 2)}

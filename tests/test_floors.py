@@ -43,6 +43,7 @@ UPPER = GROUND | {
     "footprint",
     "bundle",
     "feature_cache",
+    "feature_file",
     "data",
     "backbones",
     "features",
@@ -92,7 +93,8 @@ ROOMS: dict[str, set[str]] = {
     "cost": {"bundle", "layers", "record", "trial", "ways"},
     "footprint": {"trial"},
     "caching": {"bundle", "cost", "trial", "ways"},
-    "feature_cache": VALUES,
+    "feature_file": VALUES,
+    "feature_cache": VALUES | {"feature_file"},
     "features": VALUES | {"data", "backbones"},
     "classifier": VALUES | {"data", "backbones", "features"},
     "training": VALUES
@@ -135,7 +137,7 @@ ROOMS: dict[str, set[str]] = {
     "cli": GROUND | {"commands", "describe", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
-BARE = {"data", "backbones", "feature_cache", "features", "classifier", "training", "distance"}
+BARE = {"data", "backbones", "feature_file", "feature_cache", "features", "classifier", "training", "distance"}
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
     "ray": {f"fttune/sweep/{name}.py" for name in ("tune", "cluster", "admission", "machines", "feed", "queue")},

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from torchvision.datasets import FakeData
 
 from fttune.data.catalog import DATASETS, find

@@ -7,18 +7,28 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
 
 from fttune.backbones import catalog as backbones
 from fttune.bundle import Bundle, bundle
 from fttune.data.store import ImageStore
+from fttune.feature_cache import FeatureTable
+from fttune.layers import LayerSpec
 from fttune.record import CurvePoint, RunRecord
 from fttune.runtime import Runtime
+from fttune.training.inputs import FeatureInputs, Labelled
+from fttune.training.loop import fit
 from fttune.training.run import run_bundle
+from fttune.training.surgery import Student, apply_spec
+from fttune.training.together import Seat, fit_together
 from fttune.trial import HParams, Trial
 from values import HPARAMS, make_trial
 
 # The order of sums differs; a loss of a few tenths moves by this over some hundred steps.
 TOLERANCE = 1e-4
+LEAPING = 2e-2  # the same at rates that make losses leap to the hundredfold before they fall
 HEAD = "F(1-3)R(4)"
 
 
@@ -175,6 +185,58 @@ def test_a_bundle_knows_every_depth_of_its_images_and_no_other() -> None:
         make_trial("T(1-3)R(4)"),
     ]
     assert [job.depths for job in bundle(trials)] == [(2, 3), (2, 3), (2, 3), (1,), (2, 3)]
+
+
+@given(st.sets(st.tuples(st.integers(0, 7), st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5])), min_size=1))
+def test_little_is_trained_that_nobody_asked_for(asked: set[tuple[int, float]]) -> None:
+    trials = [make_trial(HEAD, seed=seed, hparams=settings(lr=lr)) for seed, lr in asked]
+    jobs = bundle(trials)
+    assert sorted(trial.id for job in jobs for trial in job.trials) == sorted(trial.id for trial in trials)
+    for job in jobs:
+        combinations = len({trial.seed for trial in job.trials}) * len({trial.hparams for trial in job.trials})
+        assert combinations <= 1.5 * len(job.trials)
+
+
+def test_trials_with_nothing_in_common_do_not_multiply() -> None:
+    trials = [make_trial(HEAD, seed=seed, hparams=settings(lr=0.01 + seed / 1000)) for seed in range(64)]
+    assert bundle(trials) == [Bundle.alone(trial) for trial in trials]
+
+
+def wide(seed: int) -> tuple[Student, Labelled, Labelled]:
+    """A classifier of 21 classes on 1,280 features, as many as EfficientNet-Lite0 gives, and what it is given."""
+    generator = torch.Generator().manual_seed(seed)
+    hparams, net = settings(), nn.Sequential(nn.Identity(), nn.Linear(1280, 21))
+    student = apply_spec(net, LayerSpec(frozen=1, tuned=0, random=1), classes=21, bn="source", seed=seed)
+    centres = torch.rand(21, 1280, generator=generator) * 2
+
+    def data(each: int) -> Labelled:
+        labels = torch.arange(21).repeat(each)
+        values = (centres[labels] + torch.randn(len(labels), 1280, generator=generator)).relu()
+        inputs = FeatureInputs(
+            table=FeatureTable.of(values), images=len(labels), hparams=hparams, device=torch.device("cpu")
+        )
+        return Labelled(inputs=inputs, labels=labels, logits=student.trained)
+
+    return student, data(5), data(2)
+
+
+def test_at_rates_that_make_losses_leap_they_part_by_hundredths_and_choices_do_not() -> None:
+    rates = [replace(settings(steps=200, report_every=20), lr=lr) for lr in (0.01, 0.05, 0.1, 0.2)]
+    parts, together = [wide(seed) for seed in range(2)], dict[tuple[int, int], list[CurvePoint]]()
+    seats = [
+        Seat(student=student, train=train, val=val, seed=seed, dropout=torch.get_rng_state())
+        for seed, (student, train, val) in enumerate(parts)
+    ]
+    end = fit_together(seats, rates, lambda s, r, point: together.setdefault((s, r), []).append(point))
+    for s, (r, hparams) in product(range(2), enumerate(rates)):
+        alone: list[CurvePoint] = []
+        own = fit(*wide(s), hparams, seed=s, report=alone.append)
+        tolerance = LEAPING if alone[0].train_loss > 20 else TOLERANCE
+        assert (tolerance == TOLERANCE) == (hparams.lr == 0.01)
+        for left, right in zip(together[s, r], alone, strict=True):
+            assert left.train_loss == pytest.approx(right.train_loss, rel=tolerance, abs=1e-5)
+            assert left.val_loss == pytest.approx(right.val_loss, rel=tolerance)
+        assert (end.ends[s][r].best_step, end.ends[s][r].curve) == (own.best_step, own.curve)
 
 
 def test_a_bundle_has_an_end() -> None:

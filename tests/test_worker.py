@@ -75,11 +75,12 @@ def told(ground: Ground, bundle: Bundle) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("ground", ["freeze"], indirect=True)
 def test_trials_go_on_one_by_one_only_once_the_memory_of_their_bundle_is_free(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Greedy, "trained", False)
     news = told(ground, Bundle(trials=ground.trials, depths=(3,)))
     assert Greedy.seen, "the bundle itself ran out of memory"
+    assert "2 trials that train at once have failed, and run one by one: OutOfMemoryError: injected" in caplog.text
     assert [(one["record"]["status"], one["record"]["together"]) for one in news] == [("done", 1)] * 2, news
 
 

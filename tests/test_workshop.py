@@ -9,7 +9,8 @@ from fttune.config import load_sweep
 from fttune.cost import StageTimes, jobs
 from fttune.distance.job import DistanceJob
 from fttune.record import RunRecord
-from fttune.sweep.driver import cost_model, machine, planned
+from fttune.sweep.driver import machine, planned
+from fttune.sweep.forecast import cost_model
 from fttune.sweep.ground import prepare
 from fttune.sweep.workshop import Workshop
 from fttune.training.run import run_trial
@@ -21,7 +22,7 @@ def test_waiting_jobs_are_put_in_order_once_a_trial_has_timed_the_network(tmp_pa
     runtime = replace(machine(sweep), state=tmp_path / "state")
     ground = prepare(sweep, runtime, lambda *_: None)
     plan, model = planned(ground, runtime, [])
-    workshop = Workshop(ground, runtime, model, done=(), records=(), chosen=plan.to_run)
+    workshop = Workshop(ground, runtime, model, done=(), records=())
     waiting = [*ground.distances()[0], *workshop.jobs(plan.to_run)]
     assert not model.times, "the network was never timed"
     bundles = [job for job in waiting if isinstance(job, Bundle)]
@@ -45,7 +46,7 @@ def test_what_was_expected_wrongly_is_expected_better_for_those_like_it(tmp_path
     ground = prepare(sweep, runtime, lambda *_: None)
     run_trial(ground.trials[0], runtime, lambda point: None)
     plan, model = planned(ground, runtime, [])
-    workshop = Workshop(ground, runtime, model, done=(), records=(), chosen=plan.to_run)
+    workshop = Workshop(ground, runtime, model, done=(), records=())
     waiting = workshop.jobs(plan.to_run)
     first = workshop.order(waiting, [])
     seconds = {"freeze": 1000.0, "tune": 0.01}

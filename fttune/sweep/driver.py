@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fttune.bundle import Bundle, bundle
+from fttune.bundle import Bundle
 from fttune.config import Sweep
-from fttune.cost import START, CostModel, Images, StageTimes, jobs, makespan, price
-from fttune.data.dataset import Dataset
-from fttune.errors import AbsentDataError, ConfigError, UsageError
+from fttune.cost import CostModel, price
+from fttune.errors import ConfigError, UsageError
 from fttune.files import claimed, held, place, writing
-from fttune.plan import Plan, cost, only, pending
+from fttune.plan import Plan, only, pending
 from fttune.record import RunRecord
 from fttune.runtime import Runtime, cores
 from fttune.sweep.budget import Brake
+from fttune.sweep.forecast import cost_model
 from fttune.sweep.ground import Ground, studies_file
 from fttune.sweep.progress import Display
 from fttune.sweep.sequel import Sequel
 from fttune.sweep.supply import Supply
 from fttune.tracking.runs import Tracker
 from fttune.tracking.uri import database_file
-from fttune.trial import Trial, digest, stored_size
+from fttune.trial import Trial, digest
 
 if TYPE_CHECKING:
     from fttune.sweep.ledger import Job, Listener, More, Order, Outcome
@@ -225,66 +225,3 @@ def git_commit() -> str:
         return commit + "+" if commit and git("status", "--porcelain", "--untracked-files=no") else commit
     except FileNotFoundError:
         return ""
-
-
-def cost_model(
-    ground: Ground, runtime: Runtime, records: Sequence[RunRecord], trials: Sequence[Trial] = ()
-) -> CostModel:
-    """What is known of this sweep's costs on this machine, held against those of `trials` that are finished."""
-    sweep = ground.sweep
-    size, threads = sweep.train.image_size, runtime.threads or 1
-    folder = runtime.state or place("state")
-    read = {name: StageTimes.known(folder, name, size, threads, sweep.resources.gpu) for name in sweep.grid.backbones}
-    sets = {name: (facts.classes, facts.test_images) for name, facts in ground.facts.datasets.items()}
-    model = CostModel(
-        times={(name, size): times for name, times in read.items() if times},
-        images={name: Images(classes=c, test=t) for name, (c, t) in sets.items() if c is not None and t is not None},
-    )
-    return model.corrected(records, trials)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """What trials will take; None where nothing is known of them yet."""
-
-    seconds: float | None  # on this machine, as many side by side as fit
-    gpu_hours: float | None  # None too where the share of a GPU is not a number
-
-
-def estimate(
-    sweep: Sweep, trials: Sequence[Trial], plan: Plan, records: Sequence[RunRecord], model: CostModel
-) -> Estimate:
-    """From measured stage times; without them, the seconds of finished trials scaled by relative cost."""
-    spent = jobs(model, bundle(trials)) or _scaled(trials, plan, records)
-    if spent is None:
-        return Estimate(seconds=None, gpu_hours=None)
-    if plan.unknown and len(trials) == len(plan.to_run):
-        # What a search asks for later costs on average what it asks for now.
-        known = [*plan.done, *plan.to_run]
-        every = jobs(model, bundle(known)) or _scaled(known, plan, records) or spent
-        spent = [*spent, *[sum(every) / max(1, len(known))] * plan.unknown]
-    fit = max(1, int(cores() / sweep.resources.cpu))
-    side_by_side = min(sweep.resources.max_concurrent or fit, fit)
-    gpu = sweep.resources.gpu
-    whole = makespan(sorted(spent, reverse=True), side_by_side) + (START if trials else 0.0)
-    return Estimate(seconds=whole, gpu_hours=None if isinstance(gpu, str) else sum(spent) * gpu / 3600)
-
-
-def _scaled(trials: Sequence[Trial], plan: Plan, records: Sequence[RunRecord]) -> list[float] | None:
-    seconds = {record.trial_id: record.seconds or 0.0 for record in records}
-    done = sum(cost(trial) for trial in plan.done)
-    spent = sum(seconds[trial.id] for trial in plan.done)
-    return [cost(trial) * spent / done for trial in trials] if done else None
-
-
-def room(ground: Ground) -> int:
-    """Bytes that the datasets not decoded yet will take in the store, as far as their images can be counted."""
-    side = stored_size(ground.sweep.train.image_size)
-    return sum(map(_count, ground.undecoded)) * side * side * 3
-
-
-def _count(row: Dataset) -> int:
-    try:
-        return len(row.source().images)
-    except AbsentDataError:
-        return row.images or 0

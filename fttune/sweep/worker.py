@@ -109,6 +109,8 @@ def _train(bundle: Bundle, runtime: Runtime, tell: Callable[..., None], stopped:
     except Exception as error:
         if len(bundle.trials) == 1:
             return tell(trial=bundle.trials[0].id, **_told(error))
+        kind = f"{type(error).__name__}: {error}".splitlines()[0]
+        _log.warning("%d trials that train at once have failed, and run one by one: %s", len(bundle.trials), kind)
     if not records:
         # One by one, so that each is told as soon as it ends, and what is wrong with one is not the end of the others;
         # out here, since the error's traceback holds what the bundle had in memory.

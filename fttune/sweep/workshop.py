@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fttune import caching
-from fttune.bundle import Bundle, bundle
+from fttune.bundle import Bundle
 from fttune.cost import CostModel, longest_first, ranked
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
-from fttune.sweep.driver import cost_model
+from fttune.sweep.forecast import cost_model
 from fttune.sweep.ground import Ground
 from fttune.trial import Trial
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Workshop:
-    """Makes jobs of trials; which layers are cached is settled by the first ones."""
+    """Makes jobs of trials; which layers are cached stays as the model that it is given has settled it."""
 
     def __init__(
         self,
@@ -27,21 +27,20 @@ class Workshop:
         *,
         done: Sequence[Trial],
         records: Sequence[RunRecord],
-        chosen: Sequence[Trial],
     ) -> None:
         """`model` and `records` tell of the trials that are done."""
         self._ground, self._runtime, self._model, self._records = ground, runtime, model, records
         self._trials = {trial.id: trial for trial in done}
-        self._kept = caching.choose(model, chosen, ground.sweep.resources.cache_gb * 1e9)
 
     def jobs(self, trials: Sequence[Trial]) -> list[Bundle]:
         self._trials |= {trial.id: trial for trial in trials}
-        return longest_first(self._model, caching.without(bundle(trials), self._kept))
+        return longest_first(self._model, caching.bundles(self._model, trials))
 
     def order(self, waiting: Sequence["Job"], records: Sequence[RunRecord]) -> list[int]:
         """Places of jobs that wait, the longest first by what this run's trials have taught; distances at the end."""
         known = [*self._trials.values()]
-        self._model = cost_model(self._ground, self._runtime, [*self._records, *records], known)
+        records_of_all, computed = [*self._records, *records], self._model.computed
+        self._model = cost_model(self._ground, self._runtime, records_of_all, known, computed)
         done = [self._trials[record.trial_id] for record in records if record.trial_id in self._trials]
         bundles = {place: job for place, job in enumerate(waiting) if isinstance(job, Bundle)}
         places = [*bundles]

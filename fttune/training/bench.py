@@ -156,7 +156,7 @@ def network(backbone: str, runtime: Runtime) -> nn.Sequential:
     return _pretrained(backbone, runtime.weights.get(backbone), pick_device(runtime.device))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _pretrained(backbone: str, weights: Path | None, device: torch.device) -> nn.Sequential:
     return catalog.load(backbone, weights=weights).to(device, memory_format=torch.channels_last)  # pyright: ignore
 

@@ -1,13 +1,15 @@
 """What a network costs on this machine: how long each stage takes, and what a training takes of a GPU's memory."""
 
 import copy
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from statistics import median
 from time import perf_counter
 
 import torch
 from torch import Tensor, nn
 
+from fttune.backbones import catalog
 from fttune.bundle import Bundle
 from fttune.cost import StageTimes
 from fttune.data.views import view_codes
@@ -19,8 +21,21 @@ from fttune.training.device import device_name, give_back, pick_device
 from fttune.training.loop import score
 from fttune.training.steps import Training
 
+_log = logging.getLogger("fttune")
+
 _BATCH = 16  # images
 _ROUNDS = 3  # after one to warm up
+
+
+def time_stages(backbones: Sequence[str], image_size: int, runtime: Runtime) -> None:
+    """Measure networks in this process, on its processor; about a second each. What cannot be is left to its trials."""
+    torch.set_num_threads(runtime.threads or torch.get_num_threads())
+    for name in backbones:
+        try:
+            net = catalog.load(name, weights=runtime.weights.get(name)).to(memory_format=torch.channels_last)
+            measure_once(net, name, image_size, torch.device("cpu"), runtime)
+        except Exception as error:
+            _log.debug("%s was not timed: %s", name, error)
 
 
 def measure_once(net: nn.Sequential, backbone: str, image_size: int, device: torch.device, runtime: Runtime) -> None:
