@@ -80,8 +80,20 @@ def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
     assert len(shared) == 8
 
     assert told("report", other)["table"]["counts"]["done"] == 8
+    for command in ("plan", "status", "report"):
+        assert loaded(command, sweep) == ["mlflow"], "what only trains and schedules is not loaded"
     ours = {trial_id: result for trial_id, result in results(uri).items() if trial_id in undisturbed(sweep)}
     assert ours == undisturbed(sweep)
+
+
+def loaded(*words: object) -> list[str]:
+    """Of the heavy packages, those that a command has loaded by its end."""
+    code = (
+        "import sys\nfrom fttune.cli import main\n"
+        "try: main()\nfinally: print(*sorted({'mlflow', 'optuna', 'ray', 'torch'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1].split()
 
 
 def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> None:
