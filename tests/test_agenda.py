@@ -141,6 +141,8 @@ def test_damaged_studies_are_put_aside_and_made_anew(whole: dict[str, RunRecord]
     studies = Studies(file, "fttune/small", keep=True)
     assert studies.notes == [f"{file} was damaged: kept as studies.damaged, and made anew from the tracker"]
     assert play(make_sweep(), tmp_path, before=part).keys() == whole.keys()
+    file.write_bytes(b"{ not json\n" + file.read_bytes())
+    assert "kept as studies.damaged-2" in Studies(file, "fttune/small", keep=True).notes[0], "the first is kept too"
 
 
 def test_studies_that_another_driver_is_writing_to_are_not_taken_for_damaged(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fttune.analysis.compare import compare
 from fttune.analysis.modes import modes_sheet
-from fttune.analysis.select import select
+from fttune.analysis.select import select, setting_of
 from fttune.backbones import catalog as backbones
 from fttune.bundle import Bundle, bundle
 from fttune.config import load_sweep
@@ -473,6 +473,14 @@ def test_the_modes_tell_what_was_searched_and_what_everything_took() -> None:
         (20, "only", "tune", "1 trial, 20 steps, 3 s"),
     ]
     assert {"setting", "given"} <= {*sheet.columns}
+    own = [replace(finished(mode, test, lr=0.2), seconds=2.0) for mode, test in (("freeze", 0.5), ("tune", 0.3))]
+    both = modes_sheet([*tried, *repeats, *own, *others], 0.95, [setting_of(own[0])]).rows
+    assert [(row["setting"], row["mode"], row["accuracy"], row["difference"], row["given"]) for row in both[:4]] == [
+        ("chosen", "freeze", 0.6, None, "3 trials, 60 steps, 16 s"),
+        ("chosen", "tune", 0.6, 0.0, "3 trials, 60 steps, 16 s"),
+        ("default", "freeze", 0.5, None, "1 trial, 20 steps, 2 s"),
+        ("default", "tune", 0.3, pytest.approx(-0.2), "1 trial, 20 steps, 2 s"),
+    ]
     plain = modes_sheet(others, 0.95)
     assert ("setting" in plain.columns, "given" in plain.columns) == (False, True), "nothing was searched"
 

@@ -1,10 +1,11 @@
 """Each mode held against freeze in pairs: what a way to adapt gains, and what it took."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
 
 from fttune.analysis.compare import Level, compare
+from fttune.analysis.select import Setting
 from fttune.analysis.sheet import Row, Sheet, Value
 from fttune.record import RunRecord
 from fttune.ways import is_convex
@@ -15,9 +16,13 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def modes_sheet(records: Sequence[RunRecord], confidence: float) -> Sheet:
-    """The mean test accuracy of each mode, and its mean difference to freeze over fair pairs with its interval."""
-    found = compare(records, by="mode", hold=("images_per_class", "spec"), confidence=confidence)
+def modes_sheet(records: Sequence[RunRecord], confidence: float, defaults: Collection[Setting] = ()) -> Sheet:
+    """The mean test accuracy of each mode, and its mean difference to freeze over fair pairs with its interval.
+
+    Of cells that were searched at their choices and, beside these, at the settings of the sweeps' files (`defaults`).
+    """
+    held = ("images_per_class", "spec")
+    found = compare(records, by="mode", hold=held, confidence=confidence, defaults=defaults)
     runs = {record.trial_id: record for record in records}
     return Sheet(
         title="Every mode against freeze",
@@ -29,7 +34,8 @@ def modes_sheet(records: Sequence[RunRecord], confidence: float) -> Sheet:
             "The difference is the mean over pairs of runs that share images, views, steps, order of batches and number"
             f" of settings tried; low and high: its {confidence * 100:g} % interval over datasets, then seeds.",
             "Given is what all runs of a mode took, with the searches that chose their settings. Where some were"
-            " searched, setting tells what was chosen from what was the only one.",
+            " searched, setting tells what was chosen from what the sweep's file gives (default) and what was the only"
+            " one.",
             "What has no steps is solved to the end; its seconds are all that its budget says.",
             *(f"{note[0].upper()}{note[1:]}." for note in found.notes),
         ),

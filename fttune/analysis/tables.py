@@ -139,7 +139,7 @@ TABLES: Mapping[str, Callable[[Findings], Sheet]] = {
     "table3": lambda report: _with_runs(verdicts_sheet(report.table), report),
     "costs": lambda report: costs_sheet(report.records, report.pairing.pairs),
     "trend": lambda report: trend_sheet(report.trend, report.table),
-    "modes": lambda report: modes_sheet(report.records, report.table.confidence),
+    "modes": lambda report: modes_sheet(report.records, report.table.confidence, report.defaults),
     "scores": lambda report: foretold_sheet(report.distances, report.pairing.pairs, report.records),
 }
 

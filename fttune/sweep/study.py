@@ -73,7 +73,8 @@ class Studies:
             except (ValueError, KeyError, AssertionError):
                 if not self._keep:
                     return None
-        aside = self.path.with_name(f"{self.path.name}.damaged")
+        taken = len([*self.path.parent.glob(f"{self.path.name}.damaged*")])
+        aside = self.path.with_name(f"{self.path.name}.damaged{f'-{taken + 1}' if taken else ''}")
         self.path.replace(aside)
         self.notes.append(f"{self.path} was damaged: kept as {aside.name}, and made anew from the tracker")
         return self._journal()
