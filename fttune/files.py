@@ -90,11 +90,13 @@ def claimed(path: Path) -> Iterator[bool]:
 
 
 def held(path: Path) -> bool:
-    """Whether somebody holds `path` alone."""
-    if not path.exists():
+    """Whether somebody holds `path` alone, as far as can be told."""
+    try:
+        # To be read: where locks go by a network's file system, who shares one must be able to read.
+        with path.open() as lock:
+            return not _try(lock, fcntl.LOCK_SH)  # with others who look at the same time
+    except OSError:
         return False
-    with path.open("a") as lock:
-        return not _try(lock, fcntl.LOCK_SH)  # with others who look at the same time
 
 
 def _try(lock: IO[str], how: int) -> bool:

@@ -60,7 +60,8 @@ DONE, FAILED, NOTHING, UNDELIVERED = 0, 1, 3, 4  # and INTERRUPTED
 class Call:
     """How `fttune run` was called."""
 
-    words: Sequence[str]  # the command to give again
+    words: Sequence[str]  # the command to give again, but for what it was about
+    about: Sequence[str] = ()  # which trials it was about, as options
     address: str | None = None  # of a Ray cluster
     fail_fast: bool = False
     budget: Budget = field(default_factory=Budget)
@@ -68,10 +69,11 @@ class Call:
     as_json: bool = False
     quiet: bool = False  # the table is not printed; its caller says what was found
 
-    def again(self, *extra: str) -> str:
+    def again(self, *other: str) -> str:
+        """The same command, or one that is about `other` trials."""
         # What stands under `notify` may hold a password.
         words = [re.sub(r"^(notify[.\w]*)=.*", r"\1=...", word, flags=re.DOTALL) for word in self.words]
-        return shlex.join([*words, *extra])
+        return shlex.join([*words, *(other or self.about)])
 
 
 def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
@@ -170,8 +172,10 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         more = follow(ground, records, workshop.jobs, chosen, choice, hearers)
         # Distances last: of the images that trials have passed to the classifier, they then find the features.
         jobs = [*workshop.jobs(chosen), *measurements]
-        listeners = [writer, tally, hook, keeping, Leftovers(runtime, whole.done)]
-        outcome = work(jobs, ground, runtime, call.address, listeners, Display(tally), brake, more, workshop.order)
+        ended = [trial for trial in whole.done if trial not in chosen]  # one that runs again goes on where it was saved
+        listeners = [writer, tally, hook, keeping, Leftovers(runtime, ended)]
+        display = Display(tally, trouble=lambda: writer.trouble)
+        outcome = work(jobs, ground, runtime, call.address, listeners, display, brake, more, workshop.order)
         outcome.complete = outcome.complete and not (more and more.over)
         if expected and outcome.complete:
             say(_compared(expected, time.monotonic() - start))
@@ -182,16 +186,23 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
             keeping.settle(Models(tracker), call.again, say)
     if writer.lost:
         raise UsageError(f"another driver took sweep '{sweep.name}' over, so this one ended; `fttune status` shows it")
-    return _verdict(ground, tracker, outcome, waiting, call, brake, model)
+    return _verdict(ground, tracker, outcome, waiting, writer.problem, call, brake, model)
 
 
 def _verdict(
-    ground: Ground, tracker: Tracker, outcome: "Outcome", waiting: int, call: Call, brake: Brake, model: CostModel
+    ground: Ground,
+    tracker: Tracker,
+    outcome: "Outcome",
+    waiting: int,
+    problem: str,
+    call: Call,
+    brake: Brake,
+    model: CostModel,
 ) -> int:
     """Say how it ended; the exit code."""
     if waiting:
-        say(f"the tracker is away: {waiting} events wait in {state_file(ground.sweep, '.spool')}")
-        say(f"once it is back, this delivers them: {call.again()}")
+        say(f"{waiting} events wait in {state_file(ground.sweep, '.spool')}: {problem}")
+        say(f"once that is mended, this delivers them: {call.again()}")
         return UNDELIVERED
     if not outcome.complete and not brake.pulled:
         say(f"interrupted; what is finished is logged, and this goes on: {call.again()}")

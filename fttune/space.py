@@ -127,6 +127,16 @@ class Search(Part):
         """Trials that one setting takes."""
         return self.draws * (self.folds if self.select == "cv" else 1)
 
+    @property
+    def remarks(self) -> list[str]:
+        """A line for what is written and means nothing."""
+        told, lines = self.model_fields_set, list[str]()
+        if "sampler" not in told and told:
+            lines.append(f"search: nothing is searched: {', '.join(sorted(told))} need a sampler, shared or tpe")
+        elif self.sampler != "fixed" and self.select == "val" and "folds" in told:
+            lines.append("search.folds: no folds are made with select: val")
+        return lines
+
     def check_cell(self, *, tuned: bool) -> str:
         """Why a cell cannot be given so many settings; empty: it can."""
         domains, most = self.space.of(tuned=tuned), 1.0

@@ -149,7 +149,8 @@ def test_a_cluster_that_is_but_a_head_is_given_time_for_its_first_worker(address
     code = (
         "import sys\nfrom fttune.config import Resources\nfrom fttune.sweep.cluster import cluster\n"
         "from fttune.sweep.machines import await_place\nimport ray\n"
-        "with cluster(sys.argv[1]):\n await_place(Resources(cpu=2))\n print(ray.cluster_resources()['CPU'])"
+        "with cluster(sys.argv[1]):\n"
+        " await_place(Resources(cpu=2), lambda: False)\n print(ray.cluster_resources()['CPU'])"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, address],

@@ -40,13 +40,18 @@ def ended(trial: Trial, *, failed: bool = False) -> RunRecord:
     best = 0.3 if trial.cell.spec.tuned else 0.01
     noise = seed_from(trial.seed, trial.fold, trial.hparams.lr) % 100 / 1e4
     val = max(0.0, 0.9 - 0.1 * abs(trial.hparams.lr / best - 1) - noise)
+    values = [val * part / 10 for part in range(1, 11)]
+    bar = dict(trial.bar)
+    below = next((n for n, value in enumerate(values, 1) if value < bar.get(n * trial.hparams.steps // 10, 0.0)), None)
+    values = values[:below]
     return RunRecord.of(
         trial,
         status="failed" if failed else "done",
-        val_accuracy=None if failed else val,
-        test_accuracy=None if failed else val / 2,
+        val_accuracy=None if failed else values[-1],
+        test_accuracy=None if failed else values[-1] / 2,
         classes=10,
-        val_curve=",".join(repr(val * part / 10) for part in range(1, 11)),
+        val_curve=",".join(map(repr, values)),
+        pruned_step=below and below * trial.hparams.steps // 10,
     )
 
 
@@ -200,13 +205,15 @@ def test_a_longer_search_goes_on_with_the_shorter_ones_study(whole: dict[str, Ru
     assert {len(cell.tried) for cell in searched(longer.values()).values()} == {12}
 
 
-def test_sixteen_suggestions_at_once_lose_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wished", [False, True], ids=["asked of TPE", "wished for"])
+def test_sixteen_suggestions_at_once_lose_none(tmp_path: Path, wished: bool) -> None:
     file, space = tmp_path / "studies", make_sweep().search.space.of(tuned=True)
     Studies(file, "s", keep=True).of("cell", {}, space)
     studies = [Studies(file, "s", keep=True).of("cell", {}, space) for _ in range(16)]  # each as of a driver of its own
 
     def ask_and_tell(index: int) -> dict[str, Any]:
-        setting = studies[index].setting(index, None, ())
+        wish = {"lr": 0.01 + index / 100, "copied_lr_scale": 0.1} if wished else None
+        setting = studies[index].setting(index, wish, ())
         studies[index].tell(index, index / 16)
         return setting
 
@@ -278,6 +285,11 @@ def test_bars_are_medians_of_earlier_waves_and_never_stand_before_a_result_that_
     mine = sorted(done[t.id].val_accuracy or 0 for t in first if t.cell == second[0].cell)
     assert dict(second[0].bar)[50] == pytest.approx((mine[1] + mine[2]) / 2 / 10)
     assert max(step for step, _ in second[0].bar) < second[0].hparams.steps, "the last report saves nothing"
+    ended_early = [trial for trial in second if done[trial.id].pruned_step]
+    assert 0 < len(ended_early) < len(second)
+    for cell in searched(done.values()).values():
+        assert cell.given.steps == 8 * sweep.train.hparams().steps, "what was asked for was given"
+        assert {run.seed for runs in cell.repeats.values() for run in runs} == {0, 1}, "no half of a pair is missing"
 
 
 @pytest.fixture

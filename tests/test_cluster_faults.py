@@ -57,6 +57,7 @@ def test_a_node_that_joins_and_vanishes_costs_its_trials_no_failure(
         cluster.remove_node(node, allow_graceful=False)
         assert driver.end() == 0, driver.told
     gone(everyone)
+    assert "Error in sitecustomize" not in driver.told
     assert "FAILED" not in driver.told
     assert [record.resumed_step for record in Tracker(database(tmp_path), "fttune").records() if record.resumed_step]
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, (every, 2 * every, 3 * every))
@@ -129,6 +130,7 @@ def test_what_runs_out_of_memory_is_given_a_larger_share_and_reported_once_a_who
     assert driver.told.count("out of memory in 0.25 of a GPU; tried again with twice the share") == 2
     assert driver.told.count("out of memory in 0.5 of a GPU; tried again with twice the share") == 1
     assert re.search(r"FAILED .*injected: 1", driver.told)
+    assert f"fttune run {sweep} --address {cluster.address} --retry-failed" in driver.told
     runs = {run.data.params["backbone"]: run for run in runs_of(database(tmp_path), "fttune")}
     assert {name: run.info.status for name, run in runs.items()} == {"half": "FINISHED", "never": "FAILED"}
     assert "OutOfMemoryError" in str(runs["never"].data.tags)

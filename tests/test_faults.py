@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_unfinished_store import reads
 
 from command import run_command
 from fttune.tracking.runs import Tracker
+from fttune.trial import stored_size
 from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, fttune, gone, write_sweep
 from soak import soak
 from stores import free_port, make_database, runs_of, serving
@@ -100,7 +102,10 @@ def test_there_is_one_driver_at_a_time_and_whatever_ends_it_the_same_command_goe
     grid, left = GRID | {"modes": ["tune"]}, list[int]()
     sweep = write_long_sweep(tmp_path, grid=grid, train=LONGER)
     for end, code in ((_kill, -9), (_interrupt_twice, 130), (_terminate, 130), (_shut_down, 130)):
-        begun = time.time()
+        begun, cut = time.time(), end is _interrupt_twice
+        if cut:
+            (saved, *_) = checkpoints(tmp_path)
+            os.truncate(saved, saved.stat().st_size // 2)
         driver = Driver(tmp_path, sweep)
         driver.until(lambda begun=begun: [file for file in checkpoints(tmp_path) if changed(file) > begun])
         if end is _kill:
@@ -112,6 +117,7 @@ def test_there_is_one_driver_at_a_time_and_whatever_ends_it_the_same_command_goe
         gone(workers)
         left += everyone
         assert checkpoints(tmp_path), "what was under way is saved"
+        assert ("damaged checkpoint" in driver.told) == cut, driver.told
         assert end is _kill or f"this goes on: fttune run {sweep}" in driver.told
     again = fttune("run", sweep)
     assert again.returncode == 0, again.stderr
@@ -181,7 +187,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_store_without_room_is_told_before_anything_is_decoded(tmp_path: Path) -> None:
+def test_a_store_without_room_is_told_before_anything_is_decoded_and_half_a_one_is_gone_on_with(tmp_path: Path) -> None:
     sweep = write_long_sweep(tmp_path, grid=FROZEN)
     with small_disk(tmp_path / "small", "128k") as disk:
         full = fttune("run", sweep, FTTUNE_STORE=str(disk))
@@ -192,7 +198,11 @@ def test_a_store_without_room_is_told_before_anything_is_decoded(tmp_path: Path)
         )
         assert not list(disk.rglob("*.arrow*"))
         assert not runs_of(database(tmp_path), "fttune")
+    store = Path(os.environ["FTTUNE_STORE"])
+    assert len(reads(tmp_path / "photos", store, after="16", size=stored_size(32))) == 16, "then it was killed"
+    (half,) = store.glob("*.part")
     assert fttune("run", sweep).returncode == 0
+    assert not half.exists()
     assert_undisturbed(tmp_path, sweep, 2)
 
 

@@ -1,5 +1,6 @@
 """Locks and half-written files between processes that meet."""
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -8,6 +9,7 @@ from pathlib import Path
 from threading import Event as Flag
 from threading import Thread, Timer
 
+import pytest
 import torch
 
 from fttune.files import claimed, held, replacing
@@ -44,6 +46,17 @@ def test_what_one_process_holds_another_sees_and_does_not_get(tmp_path: Path) ->
         assert held(path)
         with claimed(path) as free:
             assert not free
+    assert not held(path)
+
+
+def test_a_lock_on_a_networks_file_system_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        fcntl, "flock", fcntl.lockf
+    )  # as the kernel does it there: who shares a lock must be able to read
+    path = tmp_path / "lock"
+    assert not held(path)
+    with claimed(path) as free:
+        assert free
     assert not held(path)
 
 

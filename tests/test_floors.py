@@ -23,6 +23,7 @@ GROUND = {"errors", "text", "layers", "ways", "trial", "record", "runtime", "fil
     "space",
     "recipe",
     "interrupt",
+    "preferred",
 }
 VALUES = GROUND - {
     "condition",
@@ -68,6 +69,7 @@ ROOMS: dict[str, set[str]] = {
     "mistakes": {"errors"},
     "part": set(),
     "interrupt": set(),
+    "preferred": set(),
     "secrets": set(),
     "schedule": {"trial", "part"},
     "entries": {"errors", "part"},
@@ -204,6 +206,12 @@ def test_what_trains_runs_on_a_bare_machine(path: Path) -> None:
     allowed = BARE_PACKAGES | {"fttune"} | BARE_DOORS.get(str(path.relative_to(PACKAGE.parent)), set())
     foreign = {name for name in roots if name not in sys.stdlib_module_names} - allowed
     assert not foreign
+
+
+def test_the_readme_names_every_room() -> None:
+    text = (PACKAGE.parent / "README.md").read_text()
+    table = text[text.index("## Layout") :]
+    assert not [name for name in ROOMS if f"`{name}`" not in table and f"`{name}/`" not in table]
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room(path) in {"tracking", "analysis"}], ids=str)

@@ -81,12 +81,23 @@ def test_files_that_are_no_images_are_named_with_the_reason_and_nothing_hangs(tm
     (photos / "c1" / "itself.png").symlink_to("itself.png")
     (photos / "c1" / "device.png").symlink_to("/dev/zero")
     os.mkfifo(photos / "c2" / "pipe.png")
+    (photos / "c2" / "huge.png").touch()
+    os.truncate(photos / "c2" / "huge.png", 2**30 + 1)  # takes no room on the disk
     line = refused("prepare", photos)
-    assert line.startswith("error: dataset 'photos' has 5 corrupt images: c0/empty.png (the file is empty), ")
+    assert line.startswith("error: dataset 'photos' has 6 corrupt images: c0/empty.png (the file is empty), ")
     assert "c0/secret.png (no image of a known format)" in line
     done = fttune("prepare", photos, "--skip-corrupt", "--json")
     assert done.returncode == 0, done.stderr
-    assert '"left out as corrupt": 5' in done.stdout
+    assert '"left out as corrupt": 6' in done.stdout
+
+
+def test_an_archive_is_not_unpacked_but_said_to_be_one(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("../escaped/1.jpg", "no image")
+    assert "photos.zip must be a folder of class folders, but is a file; unpack it" in refused(
+        "prepare", tmp_path / "photos.zip"
+    )
+    assert not (tmp_path.parent / "escaped").exists()
 
 
 def test_a_dataset_of_empty_files_is_refused(tmp_path: Path) -> None:
@@ -207,6 +218,14 @@ def test_aliases_that_a_person_would_write_are_read(tmp_path: Path) -> None:
 def test_a_sweep_name_is_one_folder_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=r"small\.yaml: name: ") as caught:
         load_sweep(write_sweep(tmp_path).rename(tmp_path / "small.yaml"), [f"name={yaml.safe_dump(name)}"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../mine", "/mine"])
+def test_a_datasets_name_is_no_path(tmp_path: Path, name: str) -> None:
+    grid = {"datasets": {name: {"path": "photos", "images_per_class": [2]}}, "backbones": ["tiny"], "random_top": [1]}
+    with pytest.raises(ConfigError, match=r"grid\.datasets") as caught:
+        load_sweep(write_sweep(tmp_path, grid=grid))
     assert "\n" not in str(caught.value)
 
 

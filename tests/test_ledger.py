@@ -160,6 +160,15 @@ def test_a_bundle_whose_trials_all_run_out_of_memory_gets_twice_the_share_it_had
     assert [again.share for again in ledger.runs] == [0.2]
 
 
+def test_what_waits_is_given_the_share_that_its_cell_was_found_to_need_and_what_runs_keeps_its_own() -> None:
+    ledger, _ = begin(*((trial,) for trial in TRIALS), share=0.25)
+    first, second, third = ledger.runs
+    ledger.started(first)
+    ledger.started(second)
+    ledger.hear(first, "n", [error(TRIALS[0], memory=True)])
+    assert (first.share, second.share, third.share) == (0.25, 0.25, 0.5)
+
+
 def test_what_a_search_asks_for_later_gets_the_share_that_its_cell_was_found_to_need() -> None:
     asked = [Bundle.alone(TRIALS[1])]
     ledger = Ledger([Bundle.alone(TRIALS[0])], [], "abc", shares=[0.25], more=lambda record: [asked.pop()])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from constructed import make_run
 from fttune.analysis.compare import compare
-from fttune.analysis.ratios import tune_to_freeze
+from fttune.analysis.ratios import spent, tune_to_freeze
 from fttune.analysis.select import choices, select, select_default, setting_of
 from fttune.analysis.selection import illusion_sheet, search_sheet
 from fttune.errors import StoreError
@@ -143,7 +143,28 @@ def test_equal_searches_may_choose_what_they_like_and_the_pair_says_what_each_wa
     runs += [*tried("freeze", (0.1, 0.5, 0.2), (0.2, 0.6, 0.2)), *repeated("freeze", 0.2, 0.4)]
     pairs = tune_to_freeze(select(runs), {}).pairs
     assert [pair.ratio for pair in pairs] == pytest.approx([1.5, 1.5])
-    assert {str(pair.numerator_given) for pair in pairs} == {"2 trials, 40 steps, 2 s"}
+    assert {str(pair.numerator_given) for pair in pairs} == {"3 trials, 60 steps, 3 s"}, "its search and its own run"
+    assert [str(side) for side in spent(pairs)] == ["4 trials, 80 steps, 4 s"] * 2, "the search of a cell counts once"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"batch_size": 4}, "unequal budgets, 320 and 160 images of search"),
+        ({"seed": -2}, "searched by other rules, 1 draw and 2 draws"),
+        ({"fold": 1, "folds": 2}, "searched by other rules, 1 draw and 1 draw in 2 folds"),
+    ],
+)
+def test_searches_that_showed_other_images_or_judged_otherwise_are_no_pair(change: dict[str, Any], why: str) -> None:
+    tuned = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.8, 0.2)), *repeated("tune", 0.1, 0.6)]
+    frozen = tried("freeze", (0.1, 0.5, 0.2), (0.2, 0.6, 0.2))
+    first = 1 if "seed" in change else 2
+    frozen = [*(replace(run, **change) for run in frozen[:first]), *frozen[first:]]
+    own = [replace(run, batch_size=change.get("batch_size", run.batch_size)) for run in repeated("freeze", 0.2, 0.4)]
+    runs = [*tuned, *frozen, *own]
+    assert why in tune_to_freeze(select(runs), {}).unpaired[0]
+    assert [level.pairs for level in compare(runs, by="mode", confidence=0.95).levels] == [0, 0]
+    assert [level.pairs for level in compare(runs, by="mode", confidence=0.95, unequal=True).levels] == [0, 2]
 
 
 def test_repeats_on_unequal_numbers_of_val_images_are_no_pair() -> None:
@@ -191,7 +212,7 @@ def test_a_setting_that_failed_was_given_like_any_other() -> None:
     frozen = tried("freeze", (0.1, 0.5, 0.2), (0.2, 0.6, 0.2))
     frozen[0] = replace(frozen[0], status="failed", val_accuracy=None, test_accuracy=None)
     pairs = tune_to_freeze(select([*runs, *frozen, *repeated("freeze", 0.2, 0.4)]), {}).pairs
-    assert [str(pair.denominator_given) for pair in pairs] == ["2 trials, 40 steps, 2 s"] * 2
+    assert [str(pair.denominator_given) for pair in pairs] == ["3 trials, 60 steps, 3 s"] * 2
 
 
 @pytest.mark.parametrize("shown", [lambda run: run.seed >= 0, lambda run: run.seed > -2, lambda run: run.lr > 0.15])

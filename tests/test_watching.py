@@ -183,6 +183,36 @@ def test_of_more_trials_side_by_side_than_have_room_the_oldest_are_shown() -> No
         assert "more" not in shown
 
 
+def test_trials_whose_process_is_gone_hide_none_that_run() -> None:
+    trials = tuple(replace(TRIALS[0], seed=seed) for seed in range(10, 25))
+    sweep = Sweep(trials)
+    display = Display(sweep.tally, terminal(io.StringIO()))
+    sweep.listeners.append(display)
+    with display:
+        for number in range(15):
+            sweep.start(number)
+        for run in sweep.ledger.runs[:12]:
+            sweep.ledger.died(run)
+        shown = screen(sweep)
+        assert [trial.name in shown for trial in trials] == [False] * 12 + [True] * 3
+        assert "more" not in shown
+        sweep.start(0)
+        assert trials[0].name in screen(sweep)
+
+
+def test_what_keeps_results_from_the_tracker_is_shown_while_it_lasts() -> None:
+    sweep, file, trouble = Sweep(), io.StringIO(), ["3 events wait for the tracker: 401 Unauthorized"]
+    display = Display(sweep.tally, terminal(file), trouble=lambda: trouble[0])
+    sweep.listeners.append(display)
+    with display:
+        assert screen(sweep).splitlines()[-1] == trouble[0]
+        trouble[0] = ""
+        assert "events wait" not in screen(sweep)
+    plain = io.StringIO()
+    with Display(Sweep().tally, Console(file=plain), between=0.05, trouble=lambda: "3 events wait"):
+        wait_until(lambda: "3 events wait\n" in plain.getvalue())
+
+
 def test_where_there_is_no_terminal_there_is_a_line_for_each_trial_and_one_now_and_then() -> None:
     sweep, file = Sweep(), io.StringIO()
     display = Display(sweep.tally, Console(file=file, width=40), between=0.05)

@@ -457,6 +457,24 @@ def test_a_probe_is_held_against_the_best_of_any_number_of_settings_and_marked()
     assert unequal.pairs == 0, "one setting against two is not fair"
 
 
+def test_a_probe_beside_a_grid_stays_beside_it_where_other_cells_were_searched() -> None:
+    searched = [
+        *(
+            finished(mode, 0.5, val=val, lr=lr, seed=-1)
+            for mode in ("freeze", "tune")
+            for lr, val in ((0.1, 0.8), (0.2, 0.7))
+        ),
+        *(finished(mode, 0.6, lr=0.1) for mode in ("freeze", "tune")),
+        finished("probe", 0.55, lr=0.1),
+    ]
+    grid = [finished(mode, test, lr=0.1, images_per_class=20) for mode, test in (("freeze", 0.5), ("probe", 0.4))]
+    levels = compare([*searched, *grid], by="mode", hold=["images_per_class"], confidence=0.95).levels
+    assert [(one.held["images_per_class"], one.held["setting"], one.level, one.pairs) for one in levels] == [
+        (5, "chosen", "freeze", 0), (5, "chosen", "tune", 1), (5, "chosen", "probe", 1),
+        (20, "only", "freeze", 0), (20, "only", "probe", 1),
+    ]  # fmt: skip
+
+
 def test_the_modes_tell_what_was_searched_and_what_everything_took() -> None:
     tried = [
         replace(finished(mode, 0.5, val=val, lr=lr, seed=-1), seconds=7.0)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fttune.analysis.recommend import Verdict
+from fttune.analysis.select import NOTHING, Given
 from fttune.analysis.trend import Expected
 from fttune.record import DistanceRecord
 
@@ -50,6 +51,8 @@ class Effect:
     difference: float | None  # arithmetic mean of accuracies, as a fraction
     difference_low: float | None
     difference_high: float | None
+    given: Given = NOTHING  # what the one choice took over these pairs, searches of its settings included
+    other_given: Given = NOTHING  # what the other took
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,7 +56,8 @@ def pairs(
     above, below = names
     remarked = any(pair.flagged or pair.remark for pair in found)
     columns = ("dataset", "images per class", "backbone", "seed", above, below, "ratio", "distance")
-    runs = (*(["remark"] if remarked else []), f"{above}: run", f"{below}: run")
+    took = (f"{above}: given", f"{below}: given")
+    runs = (*(["remark"] if remarked else []), *took, f"{above}: run", f"{below}: run")
     rows = [
         row(_fields(pair, remarked=remarked), id=address(pair), data_code=facets.of_pair(pair, tops)) for pair in found
     ]
@@ -68,7 +69,8 @@ def _fields(pair: Pair, *, remarked: bool) -> list[object]:
     ratio = None if pair.flagged else pair.ratio
     what = (pair.dataset, pair.images_per_class, pair.backbone, pair.seed, pair.numerator, pair.denominator)
     why = [f"left out: {pair.flagged}" if pair.flagged else pair.remark or None] if remarked else []
-    return [*what, ratio, pair.distance, *why, Code(pair.numerator_id), Code(pair.denominator_id)]
+    given = (str(pair.numerator_given), str(pair.denominator_given))
+    return [*what, ratio, pair.distance, *why, *given, Code(pair.numerator_id), Code(pair.denominator_id)]
 
 
 def _box(box: Box, images: str) -> str:

@@ -6,6 +6,7 @@ from statistics import fmean
 from fttune.analysis.answer import Effect, Near
 from fttune.analysis.bootstrap import interval, mean_ratio
 from fttune.analysis.evidence import Finding
+from fttune.analysis.ratios import spent
 
 CONFIDENCE = 0.95
 
@@ -16,6 +17,7 @@ def effect(found: Sequence[Finding], confidence: float = CONFIDENCE) -> Effect:
     where = ([f.pair.dataset for f in counted], [f.pair.seed for f in counted])
     ratio = mean_ratio([f.pair.log_ratio for f in counted], *where, confidence=confidence) if counted else None
     spread = interval([f.difference for f in counted], *where, confidence=confidence) if counted else (None, None)
+    above, below = spent(f.pair for f in counted)
     return Effect(
         pairs=len(counted),
         flagged=len(found) - len(counted),
@@ -27,6 +29,8 @@ def effect(found: Sequence[Finding], confidence: float = CONFIDENCE) -> Effect:
         # Accuracies lie in 0..1, which an interval over a few unlike sets does not know.
         difference_low=None if spread[0] is None else max(-1.0, spread[0]),
         difference_high=None if spread[1] is None else min(1.0, spread[1]),
+        given=above,
+        other_given=below,
     )
 
 

@@ -18,6 +18,7 @@ from fttune.analysis.select import (
     Result,
     Searched,
     Setting,
+    beside,
     cell_of,
     given,
     searched,
@@ -112,7 +113,7 @@ def compare(
     cells = {cell: one for cell, one in searched(records).items() if one.prevails}
     asked = [record for record in records if shown is None or record.trial_id in shown]
     runs = [run for run in _runs(records, asked, by, defaults, cells) if getattr(run.record, metric) is not None]
-    budgets = {run.budget for run in runs if run.setting == "chosen" and not is_convex(run.record.way)}
+    parted = _parted(runs, by) and not unequal
     if unequal:
         runs = [replace(run, budget=()) if run.chosen else run for run in runs]
     groups = [_levels(held, some, by, metric, confidence) for held, some in _groups(runs, by, hold)]
@@ -120,12 +121,13 @@ def compare(
     failed = sum(record.status != "done" for record in asked)
     unfinished = 0 if by in SEARCHED else _unfinished(cells, asked)
     solved = sorted({run.record.mode for run in runs if is_convex(run.record.way)}) if by == "mode" else []
-    parted = len(budgets) > 1 and lone and not unequal
+    pruned = sum(record.pruned_step is not None for record in asked) if by in SEARCHED else 0
     notes = {
         f"cells whose search is not at its end: its choice is not repeated yet: {unfinished}": unfinished,
         "searches of unequal budgets, whose runs are not paired unless --unequal says so": parted,
         f"no steps, but solved to the end, its regularisation chosen on val: {', '.join(solved)}": len(solved),
         f"failed runs, left out: {failed}": failed,
+        f"runs that a pruner ended before their last step, left out: {pruned}": pruned,
         f"runs without a partner that is equal in all but {by}, in the means and in no difference: {lone}": lone,
     }
     return Comparison(
@@ -146,7 +148,8 @@ def _check_axes(by: str, hold: Sequence[str]) -> None:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Run:
     record: RunRecord
-    budget: tuple[object, ...]  # of the search: settings, trials and steps; the setting itself where it was but one
+    # Of the search: settings, trials, steps, images, rule; the setting itself where it was but one.
+    budget: tuple[object, ...]
     setting: str = ""  # chosen or default, where there was a search
     given: Given = NOTHING  # what the search took
     chosen: bool = False  # the one setting of its cell, so that no other is told apart from it by its budget
@@ -171,6 +174,15 @@ def _groups(runs: Sequence[_Run], by: str, hold: Sequence[str]) -> list[tuple[di
     return [(dict(zip(names, place, strict=True)), groups[place]) for place in sorted(groups, key=_sortable)]
 
 
+def _parted(runs: Sequence[_Run], by: str) -> bool:
+    """Whether runs that are equal in all but what is compared were given unequal budgets of search."""
+    budgets: dict[tuple[object, ...], set[tuple[object, ...]]] = defaultdict(set)
+    for run in runs:
+        if run.setting == "chosen" and not is_convex(run.record.way):
+            budgets[_key(run, by)[1:]].add(run.budget)
+    return any(len(some) > 1 for some in budgets.values())
+
+
 def _unfinished(cells: Cells, asked: Sequence[RunRecord]) -> int:
     here = {cell_of(record) for record in asked}
     return sum(cells[cell].chosen not in cells[cell].repeats for cell in cells.keys() & here)
@@ -180,23 +192,25 @@ def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting]
     done = [record for record in records if record.status == "done"]
     if by in FREE or (by in SEARCHED and cells):
         # Of a cell that was searched the runs of the search are what differs in nothing but settings.
-        tried = [run for run in done if (run.role == "search") == (cell_of(run) in cells)]
+        whole = [run for run in done if run.pruned_step is None]
+        tried = [run for run in whole if (run.role == "search") == (cell_of(run) in cells)]
         return [_Run(record=r, budget=tuple(getattr(r, name) for name in SEARCHED if name != by)) for r in tried]
     by_id = {record.trial_id: record for record in done}
     found = [_run(by_id[one.trial_id], one, "chosen") for one in select(records)]
     if not cells:
         return found
-    # What is solved for has no settings to search, so it stands beside both.
-    solved = [run for run in found if is_convex(run.record.way)]
+    # What is solved for has no settings to search, so it stands beside both where the other modes were searched.
+    peers = {beside(cell) for cell in cells}
+    solved = [run for run in found if is_convex(run.record.way) and beside(cell_of(run.record)) in peers]
     own = [_run(by_id[one.trial_id], one, "default") for one in select_default(records, defaults)]
     both = [replace(run, setting=setting) for setting in (["chosen", *["default"] * bool(own)]) for run in solved]
-    found = [run for run in found if not is_convex(run.record.way)]
-    return [*found, *own, *both]
+    return [*(run for run in found if run not in solved), *own, *both]
 
 
 def _run(record: RunRecord, result: Result, setting: str) -> _Run:
     own = result.tried == 1 or setting == "default"
-    budget = result.setting if own else (result.tried, result.given.trials, result.given.steps)
+    spent = result.given
+    budget = result.setting if own else (result.tried, spent.trials, spent.steps, spent.images, result.rule)
     shown, chosen = setting if result.given.trials else "", setting == "chosen"
     return _Run(record=record, budget=budget, setting=shown, given=result.given, chosen=chosen)
 

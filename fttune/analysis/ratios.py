@@ -27,8 +27,10 @@ class Pair:
     denominator_id: str
     flagged: str  # why the ratio is not averaged in; empty when it is
     distance: float | None  # of the dataset to the backbone's source; None: not measured
-    numerator_given: Given = NOTHING  # what its search was given
-    denominator_given: Given = NOTHING
+    numerator_own: Given = NOTHING  # what its run took
+    denominator_own: Given = NOTHING
+    numerator_searched: Given = NOTHING  # what the search that chose its setting was given
+    denominator_searched: Given = NOTHING
     remark: str = ""  # what should be known of a ratio that is averaged in
 
     @property
@@ -37,6 +39,16 @@ class Pair:
         if self.denominator:
             return self.numerator / self.denominator
         return math.inf if self.numerator else math.nan
+
+    @property
+    def numerator_given(self) -> Given:
+        """All that it took to come by the numerator."""
+        return self.numerator_searched + self.numerator_own
+
+    @property
+    def denominator_given(self) -> Given:
+        """All that it took to come by the denominator."""
+        return self.denominator_searched + self.denominator_own
 
     @property
     def log_ratio(self) -> float:
@@ -161,19 +173,38 @@ def _make(above: Result, below: Result, label: str, distances: Distances) -> Pai
         denominator_id=below.trial_id,
         flagged=_flag(above, below),
         distance=distances.get(above.place),
-        numerator_given=above.given,
-        denominator_given=below.given,
+        numerator_own=above.own,
+        denominator_own=below.own,
+        numerator_searched=above.given,
+        denominator_searched=below.given,
         remark=_remark(above, below),
     )
+
+
+def spent(pairs: Iterable[Pair]) -> tuple[Given, Given]:
+    """What the numerators and the denominators of pairs took in all; a search counts once for the seeds of its cell."""
+    above, below = NOTHING, NOTHING
+    searches: dict[tuple[object, ...], Pair] = {}
+    for pair in pairs:
+        above, below = above + pair.numerator_own, below + pair.denominator_own
+        searches[
+            pair.dataset, pair.images_per_class, pair.backbone, pair.label, pair.numerator_searched,
+            pair.denominator_searched,
+        ] = pair  # fmt: skip
+    for pair in searches.values():
+        above, below = above + pair.numerator_searched, below + pair.denominator_searched
+    return above, below
 
 
 def _unfair(above: Result, below: Result) -> str:
     """Why two results had unequal chances; empty when they had equal ones."""
     if above.tried != below.tried:
         return f"unequal budgets, {above.tried} and {below.tried} settings tried"
-    for name in ("trials", "steps"):
+    for name in ("trials", "steps", "images"):
         if (a := getattr(above.given, name)) != (b := getattr(below.given, name)):
             return f"unequal budgets, {a:,} and {b:,} {name} of search"
+    if above.rule != below.rule:
+        return f"searched by other rules, {above.rule} and {below.rule}"
     if above.tried == 1 and above.setting != below.setting:
         settings = zip(SEARCHED, above.setting, below.setting, strict=False)
         return "unequal settings, " + ", ".join(f"{name} {a} and {b}" for name, a, b in settings if a != b)

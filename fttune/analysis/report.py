@@ -11,7 +11,7 @@ from fttune.analysis.figures import FIGURES, rendered
 from fttune.analysis.notes import against_the_paper, tests_told, tilt
 from fttune.analysis.page import render_page
 from fttune.analysis.published import published_verdict
-from fttune.analysis.ratios import DepthPairing, Pair, Pairing, compare_depths, distances_of, tune_to_freeze
+from fttune.analysis.ratios import DepthPairing, Pair, Pairing, compare_depths, distances_of, spent, tune_to_freeze
 from fttune.analysis.recommend import Box, Table, markdown, recommend
 from fttune.analysis.regret import Regret, families_of, regret
 from fttune.analysis.regret_sheet import headline, regret_sheet
@@ -184,6 +184,9 @@ def notes(report: Report) -> str:
         f"Each box: verdict, mean ratio of test accuracy tuned / frozen, {level} interval, n = pairs/datasets.",
         f"{counts['done']} runs, {counts['pairs']} pairs, {counts['flagged']} flagged (near chance or 0) and left out.",
     ]
+    if counts["pairs"]:
+        tuned, frozen = spent(report.pairing.counted)
+        lines.append(f"Given to these pairs, searches included: tuned {tuned}; frozen {frozen}.")
     if any(box.thin for box in table.boxes):
         lines.append("* thin: one dataset alone; the interval then speaks of its seeds, not of other data.")
     if any(len(box.datasets) == 2 for box in table.boxes):
@@ -253,7 +256,9 @@ def _copying(depths: DepthPairing) -> dict[str, Any]:
 
 
 def _pair(pair: Pair) -> dict[str, Any]:
-    return asdict(pair) | {"ratio": None if pair.flagged else pair.ratio}
+    own = {name: value for name, value in asdict(pair).items() if not name.endswith(("_own", "_searched"))}
+    given = {"numerator_given": asdict(pair.numerator_given), "denominator_given": asdict(pair.denominator_given)}
+    return own | given | {"ratio": None if pair.flagged else pair.ratio}
 
 
 def _missing(records: Sequence[RunRecord], wanted: Sequence[Wanted]) -> tuple[str, ...]:

@@ -5,10 +5,10 @@ A search tries settings on draws of their own (negative seeds); what it chose is
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, replace
 
 from fttune.errors import StoreError
+from fttune.preferred import preferred
 from fttune.record import RunRecord
 from fttune.trial import SEARCHED, HParams, digest
 
@@ -30,6 +30,7 @@ class Given:
 
     trials: int = 0
     steps: int = 0  # of the optimiser, that were asked for
+    images: int = 0  # shown in these steps
     seconds: float = 0.0
     gpu_seconds: float = 0.0  # share of a GPU x seconds
 
@@ -42,6 +43,7 @@ class Given:
         return Given(
             trials=self.trials + other.trials,
             steps=self.steps + other.steps,
+            images=self.images + other.images,
             seconds=self.seconds + other.seconds,
             gpu_seconds=self.gpu_seconds + other.gpu_seconds,
         )
@@ -69,7 +71,9 @@ class Result:
     shared: str  # digest of what the members of a pair must have in common
     place: Place  # what a distance measurement must share to speak of these images
     trial_id: str
-    given: Given = NOTHING
+    given: Given = NOTHING  # what the cell's search was given
+    own: Given = NOTHING  # what this run took
+    rule: str = ""  # how the search judged a setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,8 +112,19 @@ class Searched:
 
     @property
     def given(self) -> Given:
-        runs = (*self.failed, *(run for runs in self.tried.values() for run in runs))
-        return sum(map(given, runs), NOTHING)
+        # A run that failed does not tell how many images it was to train on.
+        most = max(run.train_images or 0 for runs in self.tried.values() for run in runs)
+        return sum((given(run if run.train_images else replace(run, train_images=most)) for run in self._runs), NOTHING)
+
+    @property
+    def rule(self) -> str:
+        """On how many draws a setting was tried, and in how many parts of each."""
+        draws, folds = len({run.seed for run in self._runs}), max(run.folds or 0 for run in self._runs)
+        return f"{draws} {'draw' if draws == 1 else 'draws'}" + (f" in {folds} folds" if folds else "")
+
+    @property
+    def _runs(self) -> list[RunRecord]:
+        return [*self.failed, *(run for runs in self.tried.values() for run in runs)]
 
     @property
     def _sought(self) -> set[Setting]:
@@ -180,11 +195,11 @@ def choices(records: Sequence[RunRecord]) -> list[bool | None]:
 
 def _settled(searches: Mapping[tuple[object, ...], Searched]) -> dict[tuple[object, ...], tuple[Searched, Setting]]:
     """The searches that came to something, and to what; a single setting is a choice only beside another search."""
-    peers = Counter((*cell[:3], *cell[5:]) for cell in searches)  # cells that differ in spec and mode alone
+    peers = Counter(map(beside, searches))
     return {
         cell: (one, setting)
         for cell, one in searches.items()
-        if one.prevails and (setting := one.settled) and (len(one.tried) > 1 or peers[*cell[:3], *cell[5:]] > 1)
+        if one.prevails and (setting := one.settled) and (len(one.tried) > 1 or peers[beside(cell)] > 1)
     }
 
 
@@ -198,6 +213,7 @@ def at(search: Searched, setting: Setting) -> list[Result]:
             tried,
             shared=digest(["searched", *_conditions(run), run.train_images, run.val_images]),
             spent=spent,
+            rule=search.rule,
         )
         for run in search.repeats.get(setting, ())
     ]
@@ -205,12 +221,20 @@ def at(search: Searched, setting: Setting) -> list[Result]:
 
 def given(run: RunRecord) -> Given:
     """What one run took."""
-    return Given(trials=1, steps=run.steps, seconds=run.seconds or 0.0, gpu_seconds=run.gpu_seconds or 0.0)
+    images = run.steps * min(run.batch_size, run.train_images or run.batch_size)
+    return Given(
+        trials=1, steps=run.steps, images=images, seconds=run.seconds or 0.0, gpu_seconds=run.gpu_seconds or 0.0
+    )
 
 
 def cell_of(run: RunRecord) -> tuple[object, ...]:
     """Equal for runs of one cell whatever their settings, draws and seeds."""
     return *_named(run), *_conditions(run)
+
+
+def beside(cell: tuple[object, ...]) -> tuple[object, ...]:
+    """Equal for cells, as `cell_of` tells them, that differ in spec and mode alone."""
+    return *cell[:3], *cell[5:]
 
 
 def setting_of(run: RunRecord | HParams) -> Setting:
@@ -234,12 +258,13 @@ def _choose(settings: dict[Setting, list[RunRecord]]) -> list[Result]:
 
 
 def _best(settings: dict[Setting, list[RunRecord]]) -> Setting:
-    most = max(map(len, settings.values()))
-    full = {setting: runs for setting, runs in settings.items() if len(runs) == most}
-    return max(sorted(full), key=lambda setting: fmean(measured(run, "val_accuracy") for run in full[setting]))
+    tried = {setting: [measured(run, "val_accuracy") for run in runs] for setting, runs in settings.items()}
+    best = preferred(tried, lambda setting: setting)
+    assert best is not None  # what is here has finished
+    return best
 
 
-def _result(run: RunRecord, setting: Setting, tried: int, *, shared: str, spent: Given) -> Result:
+def _result(run: RunRecord, setting: Setting, tried: int, *, shared: str, spent: Given, rule: str = "") -> Result:
     return Result(
         dataset=run.dataset,
         images_per_class=run.images_per_class,
@@ -257,6 +282,8 @@ def _result(run: RunRecord, setting: Setting, tried: int, *, shared: str, spent:
         place=(run.data_digest, run.weights_digest, run.image_size, run.resize),
         trial_id=run.trial_id,
         given=spent,
+        own=given(run),
+        rule=rule,
     )
 
 

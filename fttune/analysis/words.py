@@ -106,7 +106,8 @@ def _table(answer: Answer) -> Iterator[str]:
         star = "*" if place.thin else ""
         sources = ", ".join(f"{n} of {name}" for name, n in place.sources.items())
         yield f"  {_box(place)}   {place.verdict}{star}   {told(place.effect)}".rstrip()
-        yield from wrapped(f"{_sets(place.effect)}{f' ({sources})' if sources else ''}; {_beside(place)}", "      ")
+        of = f" ({sources})" if sources else ""
+        yield from wrapped(f"{_sets(place.effect)}{of}{_took(place.effect)}; {_beside(place)}", "      ")
     if any(place.thin for place in answer.places):
         yield "  * one set alone"
     if answer.expected.ratio is not None:
@@ -129,6 +130,10 @@ def _sets(effect: Effect) -> str:
         return "no pair of runs" + (f", {effect.flagged} near chance left out" if effect.flagged else "")
     flagged = f", {effect.flagged} more near chance left out" if effect.flagged else ""
     return f"{counted(effect.pairs, 'pair')} of runs on {', '.join(effect.datasets)}{flagged}"
+
+
+def _took(effect: Effect) -> str:
+    return f"; tuned took {effect.given}, frozen {effect.other_given}" if effect.pairs else ""
 
 
 def _beside(place: Place) -> str:

@@ -41,7 +41,10 @@ def run(
         plan_sweep(sweep, choice, as_json=as_json)
         return
     words = ["fttune", "run", str(sweep_file), *(overrides or ())]
-    call = Call(words=words, address=address, fail_fast=fail_fast, budget=limits, out=out, as_json=as_json)
+    words += [*(["--address", address] if address else []), *(["--out", str(out)] if out else [])]
+    about = [word for condition in choice.only for word in ("--only", condition)]
+    about += [*(["--again", again] if again else []), *(["--retry-failed"] if retry_failed else [])]
+    call = Call(words=words, about=about, address=address, fail_fast=fail_fast, budget=limits, out=out, as_json=as_json)
     try:
         raise typer.Exit(run_sweep(sweep, choice, call))
     except KeyboardInterrupt:  # before the first trial or after the last

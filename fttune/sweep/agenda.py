@@ -8,6 +8,7 @@ from typing import Protocol
 from fttune.config import Sweep
 from fttune.errors import ConfigError
 from fttune.plan import Facts, cells, expand, trial_of
+from fttune.preferred import preferred
 from fttune.record import RunRecord
 from fttune.sweep.search import draw_settings, draw_values
 from fttune.sweep.study import Items, Studies, Study, Values, items
@@ -113,7 +114,7 @@ class CellSearch:
             self.trials += [trial for _, trials in self._wave for trial in trials]
             if not self._wave:
                 self._repeats = True
-                self.trials += self._repeated()
+                self.trials += self._repeated(ended)
         return self.trials[before:]
 
     def _trials(self, setting: HParams, bars: Mapping[Draw, Bar]) -> list[Trial]:
@@ -144,24 +145,22 @@ class CellSearch:
             for draw, points in self._seen.items()
         }
 
-    def _repeated(self) -> list[Trial]:
-        best = best_of([(setting, value) for (setting, _), value in zip(self._tried, self._told, strict=True)])
+    def _repeated(self, ended: Ended) -> list[Trial]:
+        best = preferred({setting: _values(trials, ended) for setting, trials in self._tried}, rank)
         settings = dict.fromkeys(setting for setting in (best, self._default) if setting)
         return [trial_of(self._cell, setting, seed, self._facts) for setting in settings for seed in self._seeds]
 
 
 def value_of(trials: Sequence[Trial], ended: Ended) -> float | None:
     """Mean val accuracy of one setting's trials; None where one has failed, since the others may be the easy draws."""
-    values = [ended[trial.id].val_accuracy for trial in trials if ended[trial.id].status == "done"]
-    known = [value for value in values if value is not None]
+    known = _values(trials, ended)
     return fmean(known) if len(known) == len(trials) else None
 
 
-def best_of(tried: Sequence[tuple[HParams, float | None]]) -> HParams | None:
-    """The setting with the highest value; ties go to the lowest values, as in the analysis. None: all have failed."""
-    known = [(setting, value) for setting, value in tried if value is not None]
-    ordered = sorted(known, key=lambda one: rank(one[0]))
-    return max(ordered, key=lambda one: one[1])[0] if ordered else None
+def _values(trials: Sequence[Trial], ended: Ended) -> list[float]:
+    """The val accuracies of those that are done."""
+    values = [ended[trial.id].val_accuracy for trial in trials if ended[trial.id].status == "done"]
+    return [value for value in values if value is not None]
 
 
 def curve(record: RunRecord) -> list[tuple[int, float]]:

@@ -88,23 +88,27 @@ def _loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-def _keep_token() -> None:
-    """Let nobody else read the token that opens a cluster, which Ray writes for all to read."""
-    with suppress(OSError):  # there is none, or it is not ours
-        Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").chmod(0o600)
+@contextmanager
+def _own_token() -> Iterator[None]:
+    """Let nobody else read a token that Ray makes, which it writes for all to read; one that was there stays."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    there = token.exists()
+    yield
+    if not there:
+        with suppress(OSError):  # it made none
+            token.chmod(0o600)
 
 
 def _start(address: str | None, local: dict[str, Any]) -> None:
     """Join the cluster at `address`, or start one as `local` describes."""
     try:
-        with handler_kept(signal.SIGTERM), nullcontext() if address else _unattended():
+        with handler_kept(signal.SIGTERM), _own_token(), nullcontext() if address else _unattended():
             ray.init(
                 address=address or "local",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 **({} if address else local),
             )
-        _keep_token()
     except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise UnreachableError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
     except SystemExit:  # Ray's own answer to SIGTERM while it starts

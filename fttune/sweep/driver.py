@@ -195,7 +195,8 @@ def work(
     if not jobs:
         return Outcome(complete=True)
     with cluster(address):
-        await_place(ground.sweep.resources)
+        if not await_place(ground.sweep.resources, lambda: brake(Outcome())):
+            return Outcome()
         with display:
             return run_jobs(
                 jobs,

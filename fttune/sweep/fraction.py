@@ -1,12 +1,14 @@
 """The share of a GPU that each job is given: what the sweep file says, or what a probe on each model measured."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from fttune import footprint
 from fttune.bundle import Bundle
 from fttune.distance.job import DistanceJob
+from fttune.errors import StoreError
 from fttune.files import writing
 from fttune.footprint import Footprint
 from fttune.sweep.ledger import Job
@@ -50,7 +52,7 @@ def _measured(model: str, kinds: dict[str, Bundle], folder: Path | None, probe: 
     for kind, found in zip(missing, probe(model, [kinds[kind] for kind in missing]), strict=True):
         known[kind] = found
         if found and folder:
-            with writing(folder):
+            with suppress(StoreError), writing(folder):  # without room it is measured again by the next run
                 found.save(footprint.place(folder, model, kind))
     return known
 

@@ -79,7 +79,7 @@ class Ground:
     def remarks(self) -> list[str]:
         """A line for each dataset with other classes than the catalog expects, and for what is left out of the grid."""
         found = {name: (self.facts.datasets[name].classes, row.classes) for name, row in self.rows.items()}
-        return self.sweep.grid.remarks + [
+        return [*self.sweep.grid.remarks, *self.sweep.search.remarks] + [
             f"{name}: {classes} classes are used, the catalog expects {expected}"
             for name, (classes, expected) in found.items()
             if classes and expected and classes != expected

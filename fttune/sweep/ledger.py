@@ -10,7 +10,7 @@ from fttune.bundle import Bundle
 from fttune.distance.job import DistanceJob
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.sweep.meter import Meter
-from fttune.trial import Trial
+from fttune.trial import Cell, Trial
 
 Job = Bundle | DistanceJob
 More = Callable[[RunRecord], Sequence[Bundle]]  # the jobs that follow from a trial's end
@@ -49,6 +49,7 @@ class Run:
 
     job: Job
     share: float  # of a GPU
+    begun: bool = False  # a worker was given it
     node: str = ""  # where it runs, once it has told
     died: float = 0.0  # when its process was found to be gone, by time.monotonic; 0: it was not
     why: str = ""  # as Ray tells it
@@ -91,7 +92,9 @@ class Ledger:
         self.runs = [Run(job=job, share=share) for job, share in zip(jobs, shares, strict=True)]
         self._listeners, self._more = listeners, more
         # Of what is asked for later nothing is measured: a GPU may not be free for it. What was too little is doubled.
-        self._shares = {run.job.trials[0].cell: run.share for run in self.runs if isinstance(run.job, Bundle)}
+        self._shares: dict[Cell, float] = {}
+        for run in self.runs:
+            self._need(run, run.share)
         self._git_commit = git_commit
         self.unfit: set[str] = set()  # machines that lack what trials read
         self._met: dict[str, set[str]] = {}  # of each trial, those that it was on
@@ -99,7 +102,13 @@ class Ledger:
         self._failures: Counter[str] = Counter()
         self._alone: set[str] = set()  # trials whose bundle went down with its process
 
+    def _need(self, run: Run, share: float) -> None:
+        """The cell of a run takes at least a share of a GPU."""
+        for cell in {trial.cell for trial in _trials(run.job)}:
+            self._shares[cell] = max(share, self._shares.get(cell, 0.0))
+
     def started(self, run: Run) -> None:
+        run.begun = True
         self.meter.begin(id(run), keys(run.job), run.share)
         for trial in _trials(run.job):
             for listener in self._listeners:
@@ -107,7 +116,7 @@ class Ledger:
 
     def hear(self, run: Run, node: str, news: Sequence[dict[str, Any]]) -> None:
         """What a worker on `node` tells of a run."""
-        run.node = node
+        run.node, run.begun = node, True
         for one in news:
             self._hear(run, one)
         if not run.open:
@@ -170,8 +179,10 @@ class Ledger:
                 f"{_name(run.job, key)}: out of memory in {run.share:.3g} of a GPU; tried again with twice the share"
             )
             run.cramped = True
-            for cell in {trial.cell for trial in _trials(run.job)}:
-                self._shares[cell] = max(run.next_share, self._shares.get(cell, 0.0))
+            self._need(run, run.next_share)
+            for other in self.runs:  # those that wait would run out of it too
+                if not other.begun and (cells := {trial.cell for trial in _trials(other.job)}):
+                    other.share = max(other.share, *(self._shares[cell] for cell in cells))
             return
         if news.get("unfit") and self._lacks(run.node, key, news["error"]):
             return

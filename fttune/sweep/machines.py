@@ -3,7 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import ray
 
@@ -11,11 +12,14 @@ import ray
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray.autoscaler._private.util import format_readonly_node_type
 from ray.autoscaler.sdk import request_resources
+from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental.internal_kv import _internal_kv_get
 
 from fttune.config import Resources
 from fttune.errors import ConfigError
 
+_OWN = "local.cluster.node"  # the kind of every machine of one's own, whatever it has
+_BETWEEN = 60.0  # seconds between two lines that say what is waited for
 MODEL = "accelerator_type:"  # how Ray begins the name of a resource that tells a model of GPU
 
 
@@ -35,26 +39,32 @@ def avoidable(unfit: Collection[str], cpu: float, gpu: float) -> set[str]:
     return set(unfit) if _fits(cpu, gpu, but=unfit) else set()
 
 
-def await_place(resources: Resources) -> None:
+def await_place(resources: Resources, stop: Callable[[], bool]) -> bool:
     """Have a machine that is large enough for a trial; where Ray can start one, or has none yet, it is waited for.
 
-    ConfigError when the cluster could never offer what one trial asks for.
+    False when `stop` ended the wait. ConfigError when the cluster could never offer what one trial asks for.
     """
     cpu, gpu = resources.cpu, 0.0 if isinstance(resources.gpu, str) else resources.gpu
-    if not _fits(cpu, gpu):
-        _await(cpu, gpu)
+    if not _fits(cpu, gpu) and not _comes(cpu, gpu, stop):
+        return False
     if resources.gpu == "auto" and len(_offers()) > 1 and not models():
         _say("no machine of the cluster has a GPU now: trials run on CPUs (a number as resources.gpu waits for one)")
+    return True
 
 
-def _await(cpu: float, gpu: float) -> None:
+def _comes(cpu: float, gpu: float, stop: Callable[[], bool]) -> bool:
     if any(offer.get("CPU") for offer in _offers()) and not _grows():
         raise ConfigError(_too_small(cpu, gpu))
     _say(f"no machine of the cluster has {_words(cpu, gpu)} yet; one is asked for, and waited for")
     request_resources(bundles=[{"CPU": cpu, "GPU": gpu} if gpu else {"CPU": cpu}])
+    told = time.monotonic()
     try:
-        while not _fits(cpu, gpu):
+        while not (there := _fits(cpu, gpu)) and not stop():
             time.sleep(1)
+            if time.monotonic() > told + _BETWEEN:
+                told = time.monotonic()
+                _say(f"still waited for: {_words(cpu, gpu)} on one machine; {_largest()}")
+        return there
     finally:
         request_resources(num_cpus=0)  # from now on trials are what keeps machines
 
@@ -69,10 +79,24 @@ def _fits(cpu: float, gpu: float, but: Collection[str] = ()) -> bool:
 
 
 def _grows() -> bool:
-    """Whether machines come when they are asked for: Ray's autoscaler has kinds of its own then, not one for each."""
-    report = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or "{}").get("autoscaler_report") or {}
-    kinds = {*(report.get("node_type_mapping") or {}).values()}
-    return bool(kinds - {format_readonly_node_type(node["NodeID"]) for node in ray.nodes()})
+    """Whether machines come when they are asked for."""
+    # The second of Ray's autoscalers tells nobody what it may start; no plain `ray start` starts it.
+    return is_autoscaler_v2() or starts_machines(json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or "{}"))
+
+
+def starts_machines(status: Mapping[str, Any]) -> bool:
+    """Whether Ray's first autoscaler, which tells this of itself, starts any: it has kinds of machines of its own then.
+
+    Where it only looks on it has one kind for each machine; where the machines are one's own they are all there.
+    """
+    kinds = (status.get("autoscaler_report") or {}).get("node_type_mapping") or {}
+    return any(kind not in (_OWN, format_readonly_node_type(name)) for name, kind in kinds.items())
+
+
+def _largest() -> str:
+    offers = _offers()
+    most = {name: max((offer.get(name, 0) for offer in offers), default=0) for name in ("CPU", "GPU")}
+    return f"the most that one has now: {_words(most['CPU'], most['GPU'])}"
 
 
 def _too_small(cpu: float, gpu: float) -> str:

@@ -1,6 +1,7 @@
 """What a person sees while a sweep runs: a live display on a terminal, plain lines elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self
@@ -24,9 +25,17 @@ _BETWEEN = 60.0  # seconds between two lines that say how far a sweep is, where 
 class Display:
     """A listener that shows on stderr how a sweep goes; `tally` hears everything before it."""
 
-    def __init__(self, tally: Tally, console: Console | None = None, *, between: float = _BETWEEN) -> None:
+    def __init__(
+        self,
+        tally: Tally,
+        console: Console | None = None,
+        *,
+        between: float = _BETWEEN,
+        trouble: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`trouble`: what should be known while it lasts; empty: nothing."""
         self.console = console or Console(stderr=True, highlight=False)
-        self._tally = tally
+        self._tally, self._trouble = tally, trouble
         self._failure: Text | None = None  # the last
         self._rows: dict[str, TaskID] = {}
         self._progress = Progress(
@@ -61,7 +70,7 @@ class Display:
     def started(self, trial: Trial) -> None:
         if trial.id not in self._rows:
             self._rows[trial.id] = self._progress.add_task(
-                inert(f"  {trial.name}"), total=trial.hparams.steps, note="starting", visible=len(self._rows) < _ROWS
+                inert(f"  {trial.name}"), total=trial.hparams.steps, note="starting", visible=False
             )
 
     def point(self, trial_id: str, point: CurvePoint) -> None:
@@ -72,8 +81,6 @@ class Display:
         row = self._rows.pop(record.trial_id, None)
         if row is not None:
             self._progress.remove_task(row)
-            for next_row in [*self._rows.values()][:_ROWS]:
-                self._progress.update(next_row, visible=True)
         look = self._tally.look()
         self._progress.update(self._all, completed=look.ended, total=look.chosen)
         name = record_name(record)
@@ -89,17 +96,31 @@ class Display:
         return Group(*self._parts())
 
     def _parts(self) -> Iterator[RenderableType]:
+        hidden = self._choose_rows()
         yield self._progress
-        if (hidden := len(self._rows) - _ROWS) > 0:
+        if hidden:
             yield Text(f"  and {hidden} more", "dim")
         yield Text(f"  {summary(self._tally.look())}", no_wrap=True, overflow="ellipsis")
         if self._failure:
             yield self._failure
+        if trouble := self._trouble():
+            yield Text(trouble, "red", no_wrap=True, overflow="ellipsis")
+
+    def _choose_rows(self) -> int:
+        """Show the oldest of the trials under way, not those whose process is gone; how many more there are."""
+        under_way = self._tally.under_way
+        live = [row for trial_id, row in list(self._rows.items()) if trial_id in under_way]
+        for row in list(self._rows.values()):
+            with suppress(KeyError):  # it has just ended
+                self._progress.update(row, visible=row in live[:_ROWS])
+        return max(0, len(live) - _ROWS)
 
     def _keep_telling(self) -> None:
         while not self._closing.wait(self._between):
             look = self._tally.look()
             self.console.print(f"{f'{look.ended}/{look.chosen}':>9}  {summary(look)}", soft_wrap=True, markup=False)
+            if trouble := self._trouble():
+                self.console.print(inert(trouble), soft_wrap=True, markup=False)
 
     def _say(self, place: str, name: str, result: str) -> None:
         line = inert(_LINE.format(place=place, name=name, result=result))

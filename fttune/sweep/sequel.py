@@ -38,7 +38,8 @@ class Sequel:
             return []
         try:
             asked = self._agenda.after(record, self._ended)
-        except OSError as error:  # in the loop of the cluster, whose other trials are to end as ever
+        # In the loop of the cluster, whose other trials are to end as ever; the latter is how Optuna's lock gives up.
+        except (OSError, RuntimeError) as error:
             self.over = True
             self.notes.append(f"the studies cannot be written: {error}; no more is asked for now; the next run goes on")
             return []

@@ -4,7 +4,8 @@ The tracker is the truth: a study is told what the runs there came to, and one t
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from itertools import product
+from contextlib import suppress
+from itertools import count, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +74,8 @@ class Studies:
             except (ValueError, KeyError, AssertionError):
                 if not self._keep:
                     return None
-        taken = len([*self.path.parent.glob(f"{self.path.name}.damaged*")])
-        aside = self.path.with_name(f"{self.path.name}.damaged{f'-{taken + 1}' if taken else ''}")
+        names = (f"{self.path.name}.damaged{f'-{number}' if number > 1 else ''}" for number in count(1))
+        aside = next(place for name in names if not (place := self.path.with_name(name)).exists())
         self.path.replace(aside)
         self.notes.append(f"{self.path} was damaged: kept as {aside.name}, and made anew from the tracker")
         return self._journal()
@@ -143,10 +144,12 @@ class Study:
 
     def tell(self, index: int, value: float | None) -> None:
         """What setting `index` came to, to be as high as possible; None: it failed. What was told is not told again."""
+        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
         if (number := self._open.pop(index, None)) is not None:
-            self._study.tell(number, value, state=TrialState.COMPLETE if value is not None else TrialState.FAIL)
+            with suppress(UpdateFinishedTrialError):  # another driver has told the same
+                self._study.tell(number, value, state=TrialState.COMPLETE if value is not None else TrialState.FAIL)
 
     def _add(self, index: int, wish: Values) -> Values:
         """One that lies outside the space is run and compared like any other, but no study can hold it."""
@@ -161,7 +164,9 @@ class Study:
                     user_attrs={_SETTING: index},
                 )
             )
-            self._take(index, len(self._study.get_trials(deepcopy=False)) - 1, wish, told=False)
+            # Another driver may have added one meanwhile, even this very setting: the first of them is it.
+            mine = (one for one in self._study.get_trials(deepcopy=False) if one.user_attrs.get(_SETTING) == index)
+            self._take(index, next(mine).number, wish, told=False)
         return wish
 
     def _grid(self) -> Iterator[Values]:

@@ -119,6 +119,11 @@ class Tally:
     def distance(self, record: DistanceRecord) -> None:
         """It is no trial."""
 
+    @property
+    def under_way(self) -> set[str]:
+        """The ids of the trials that run now."""
+        return self._meter.keys
+
     def counts(self) -> Counts:
         return self.look().counts
 

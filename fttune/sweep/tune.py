@@ -63,7 +63,7 @@ def run_jobs(
         resources.gpu,
         machines.models(),
         runtime.state,
-        lambda model, some: _probe(model, some, runtime, supply, notes),
+        lambda model, some: _probe(model, some, runtime, supply, notes, stop),
     )
     ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given, meter=meter, more=more or (lambda record: ()))
     ledger.outcome.notes += notes
@@ -152,17 +152,31 @@ def _lost(dead: set[str], runs: Sequence[Run]) -> set[str]:
 
 
 def _probe(
-    model: str, bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None, notes: list[str]
+    model: str,
+    bundles: Sequence[Bundle],
+    runtime: Runtime,
+    supply: Supply | None,
+    notes: list[str],
+    stop: Callable[[Outcome], bool],
 ) -> Sequence[Footprint | None]:
-    """Measure bundles on a whole GPU of a model, in one process; None for each, and a note, where that process dies."""
+    """Measure bundles on a whole GPU of a model, in one process, once one is free.
+
+    None for each, and a note, where that process dies or its model is gone; None too once `stop` says so.
+    """
     place = {model: 0.001} if model else {}
     asked = ray.remote(num_cpus=1, num_gpus=1, resources=place, max_retries=2)(_measure)
+    measuring, gpu = asked.remote(bundles, runtime, supply), model.removeprefix(machines.MODEL) or "a GPU"
+    why = ""
+    while not why and not ray.wait([measuring], timeout=1)[0]:
+        why = "the run ends" if stop(Outcome()) else "" if model in machines.models() else "it has left the cluster"
     try:
-        return ray.get(asked.remote(bundles, runtime, supply))
+        if not why:
+            return ray.get(measuring)
+        ray.cancel(measuring, force=True)
     except RayError as error:
-        gpu = model.removeprefix(machines.MODEL) or "a GPU"
-        notes.append(f"what trials take of {gpu} was not measured: {str(error).splitlines()[0]}")
-        return [None] * len(bundles)
+        why = str(error).splitlines()[0]
+    notes.append(f"what trials take of {gpu} was not measured: {why}")
+    return [None] * len(bundles)
 
 
 def _measure(bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None) -> list[Footprint | None]:

@@ -67,6 +67,11 @@ class Writer:
         return self._problem
 
     @property
+    def trouble(self) -> str:
+        """What keeps events from the tracker, in words; empty while they arrive."""
+        return f"{self.backlog} events wait for the tracker: {self._problem}" if self._problem and self.backlog else ""
+
+    @property
     def backlog(self) -> int:
         """Events that wait."""
         return len(self._spool)

@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -13,6 +14,7 @@ from fttune.backbones import catalog
 from fttune.bundle import Bundle
 from fttune.cost import StageTimes
 from fttune.data.views import view_codes
+from fttune.errors import StoreError
 from fttune.files import locked, writing
 from fttune.footprint import CONTEXT, Footprint
 from fttune.runtime import Runtime
@@ -24,6 +26,7 @@ from fttune.training.steps import Training
 _log = logging.getLogger("fttune")
 
 _BATCH = 16  # images
+_no_room: set[Path] = set()  # where this process could not keep what it measured
 _ROUNDS = 3  # after one to warm up
 
 
@@ -43,9 +46,16 @@ def measure_once(net: nn.Sequential, backbone: str, image_size: int, device: tor
     folder, threads, gpu = runtime.state, torch.get_num_threads(), device.type != "cpu"
     if folder is None or StageTimes.read(folder, backbone, image_size, threads, gpu=gpu):
         return
-    with writing(folder), locked(StageTimes.place(folder, backbone, image_size, threads, gpu=gpu)):
-        if StageTimes.read(folder, backbone, image_size, threads, gpu=gpu) is None:
-            stage_times(net, backbone, image_size, device).save(folder)
+    place = StageTimes.place(folder, backbone, image_size, threads, gpu=gpu)
+    if place in _no_room:
+        return
+    try:
+        with writing(folder), locked(place):
+            if StageTimes.read(folder, backbone, image_size, threads, gpu=gpu) is None:
+                stage_times(net, backbone, image_size, device).save(folder)
+    except StoreError as error:
+        _no_room.add(place)
+        _log.warning("%s; until then nothing is known of the costs of %s", error, backbone)
 
 
 def footprint(bundle: Bundle, runtime: Runtime) -> Footprint | None:
