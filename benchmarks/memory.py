@@ -1,33 +1,29 @@
-"""What trials side by side hold in memory: 1, 2, 4, 8 processes, each with a real trial on the same images.
+"""What trials side by side hold in memory: 1, 2, 4, 8 processes train on the same images and the same features.
 
     uv run python benchmarks/memory.py --images 4000
 
-Every other trial is tuned and reads the decoded images, the rest train on the features of three frozen layers of
-EfficientNet-Lite0 at 64 px; each has a seed of its own, so the features lie in several files. Prints for each number of
-processes, at their last report, the megabytes of these files that are resident in a process, what it shares of them
-with others, and what is its own beside them (from /proc/PID/smaps: proportional set size).
+A process maps the decoded images and reads all of them, maps the features of a frozen trial and reads all of those.
+Prints for each number of processes the megabytes of the data, and of a process what these are resident in it, what it
+shares with others, and what is its own beside them (from /proc/PID/smaps: proportional set size).
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 
-from fttune.backbones import catalog
-from fttune.bundle import Bundle
 from fttune.data.readers import ImageRef
-from fttune.data.store import build
-from fttune.layers import LayerSpec
-from fttune.runtime import Runtime
-from fttune.training.run import run_bundle
-from fttune.trial import Cell, HParams, Trial, stored_size
+from fttune.data.store import ImageStore, build, open_store
+from fttune.feature_cache import FeatureKey, reach
 
-SIZE, FROZEN = 64, 3
-SIDE = stored_size(SIZE)
+SIDE, WIDTH = 147, 4096
+KEY = FeatureKey(weights="w", data="d", backbone="b", resize="crop", image_size=128)
 
 
 class Made:
@@ -50,34 +46,18 @@ class Made:
         return held.getvalue()
 
 
-def trial_of(number: int, digest: str, count: int) -> Trial:
-    """Nine tenths of the images are looked at in each report, most of them val."""
-    row = catalog.find("efficientnet_lite0")
-    top = row.depth - FROZEN
-    spec = (
-        LayerSpec(frozen=FROZEN, tuned=0, random=top) if number % 2 else LayerSpec(frozen=0, tuned=FROZEN, random=top)
-    )
-    return Trial(
-        cell=Cell(dataset="made", images_per_class=count // 16, backbone=row.name, spec=spec),
-        hparams=HParams(lr=0.01, steps=4, report_every=4, batch_size=count // 16, image_size=SIZE, views="center"),
-        seed=number // 2,
-        val_per_class=3 * count // 8,
-        test_per_class=count // 16,
-        data_digest=digest,
-        weights_digest=catalog.weights_digest(row.name, None),
-    )
+def forward(missing: np.ndarray, layers: object) -> Iterator[dict[int, torch.Tensor]]:
+    for start in range(0, len(missing), 256):
+        yield {1: torch.rand(len(missing[start : start + 256]), WIDTH)}
 
 
-def work(root: Path, trial: Trial, wire: Connection | None) -> None:
-    """Run a trial; at its last report say so, and wait to be let go."""
-
-    def report(*_: object) -> None:
-        if wire:
-            wire.send(None)
-            wire.recv()
-
-    runtime = Runtime(store=root / "store", cache=root / "cache", threads=1)
-    run_bundle(Bundle(trials=(trial,), depths=(FROZEN,)), runtime, report)
+def work(root: Path, digest: str, count: int, wire: Connection) -> None:
+    """Read everything, say so, wait to be let go."""
+    store = open_store(root=root / "store", digest=digest, size=SIDE, resize="crop")
+    table = reach(root / "cache", KEY, [1], np.arange(count) * 256, forward)[1]
+    total = sum(int(block.sum()) for block in store.pixels) + float(table.segments[0].sum())
+    wire.send(total)
+    wire.recv()
 
 
 def resident(pid: int) -> tuple[float, float, float]:
@@ -96,20 +76,19 @@ def resident(pid: int) -> tuple[float, float, float]:
     return mapped / 1e3, share / 1e3, own / 1e3
 
 
-def measure(root: Path, trials: list[Trial]) -> tuple[float, ...]:
-    """Means over the processes while all of them are at their last report."""
+def measure(root: Path, store: ImageStore, count: int, processes: int) -> tuple[float, ...]:
+    """Means over the processes while all of them hold everything."""
     context = get_context("spawn")
-    pipes = [context.Pipe() for _ in trials]
-    workers = [
-        context.Process(target=work, args=(root, one, there)) for one, (_, there) in zip(trials, pipes, strict=True)
-    ]
+    pipes = [context.Pipe() for _ in range(processes)]
+    workers = [context.Process(target=work, args=(root, store.digest, count, there)) for _, there in pipes]
     for worker in workers:
         worker.start()
     for here, _ in pipes:
         here.recv()
     held = np.array([resident(worker.pid or 0) for worker in workers])
+    for here, _ in pipes:
+        here.send(None)
     for worker in workers:
-        worker.kill()
         worker.join()
     return tuple(held.mean(0).tolist())
 
@@ -122,15 +101,10 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         root = Path(folder)
         store = build(Made(count), name="made", size=SIDE, resize="crop", root=root / "store")
-        trials = [trial_of(number, store.digest, count) for number in range(8)]
-        for trial in trials[1::2]:  # so that no process has computed what it reads
-            work(root, trial, None)
-        sizes = [
-            sum(path.stat().st_size for path in (root / name).rglob("*.arrow*")) / 1e6 for name in ("store", "cache")
-        ]
-        print(f"images {sizes[0]:.0f} MB, features {sizes[1]:.0f} MB", file=sys.stderr)
+        reach(root / "cache", KEY, [1], np.arange(count) * 256, forward)
+        print(f"images {count * SIDE**2 * 3 / 1e6:.0f} MB, features {count * WIDTH * 4 / 1e6:.0f} MB", file=sys.stderr)
         for processes in (1, 2, 4, 8):
-            mapped, share, own = measure(root, trials[:processes])
+            mapped, share, own = measure(root, store, count, processes)
             print(
                 f"{processes} processes: {mapped:.0f} MB of data in each, {share:.0f} its share, {own:.0f} MB its own"
             )

@@ -1,13 +1,15 @@
 """What is kept of one trial and of one distance measurement: flat values, one row of the table each."""
 
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from typing import Any, Literal, Self
 
 from fttune.trial import Trial
 from fttune.ways import PLAIN
 
 Status = Literal["done", "failed"]
+version = cache(metadata.version)  # of a package; a file is read for it, and every record tells two
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -122,7 +122,8 @@ def test_what_runs_out_of_memory_is_given_a_larger_share_and_reported_once_a_who
     sweep = write_sweep(tmp_path, tables=True, grid=grid, train=TRAIN | {"steps": 12, "report_every": 4})
     with nodes(1) as cluster:
         large = fttune("run", sweep, "resources.cpu=2", "--address", cluster.address)
-        driver = Driver(tmp_path, sweep, "--address", cluster.address)
+        address = cluster.address
+        driver = Driver(tmp_path, sweep, "--address", address)
         assert driver.end() == 1
     assert large.returncode == 2
     (line,) = [line for line in large.stderr.splitlines() if line.startswith("error")]
@@ -130,7 +131,7 @@ def test_what_runs_out_of_memory_is_given_a_larger_share_and_reported_once_a_who
     assert driver.told.count("out of memory in 0.25 of a GPU; tried again with twice the share") == 2
     assert driver.told.count("out of memory in 0.5 of a GPU; tried again with twice the share") == 1
     assert re.search(r"FAILED .*injected: 1", driver.told)
-    assert f"fttune run {sweep} --address {cluster.address} --retry-failed" in driver.told
+    assert f"fttune run {sweep} --address {address} --retry-failed" in driver.told
     runs = {run.data.params["backbone"]: run for run in runs_of(database(tmp_path), "fttune")}
     assert {name: run.info.status for name, run in runs.items()} == {"half": "FINISHED", "never": "FAILED"}
     assert "OutOfMemoryError" in str(runs["never"].data.tags)

@@ -84,7 +84,6 @@ def test_a_killed_search_asks_for_no_finished_trial_twice(folder: Path, records:
     runs = runs_of(database(folder), "fttune")
     assert len({run.data.tags["fttune.trial_id"] for run in runs}) == len(runs) == len(records)
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert [record for record in records if record.pruned_step], "the pruner has ended some"
     ends = {record.trial_id: record.pruned_step or record.steps for record in records}
     for run in runs:
         steps = [point.step for point in curve_of(database(folder), run.info.run_id)]

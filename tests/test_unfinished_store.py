@@ -41,7 +41,7 @@ from pathlib import Path
 from fttune.data import store
 from fttune.data.readers import FolderSource
 store._CHUNK = 8
-photos, root, after, room, corrupt, size = sys.argv[1:]
+photos, root, after, room, corrupt, size, name = sys.argv[1:]
 class Telling(FolderSource):
     def read(self, ref):
         os.write(1, ref.key.encode() + b" ")  # in one piece, whatever other threads write
@@ -53,7 +53,7 @@ if room:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
 source = Telling(Path(photos))
-store.build(source, name="m", size=int(size), resize="crop", root=Path(root), corrupt=corrupt, progress=progress)
+store.build(source, name=name, size=int(size), resize="crop", root=Path(root), corrupt=corrupt, progress=progress)
 """
 
 
@@ -66,9 +66,10 @@ def reads(
     corrupt: str = "refuse",
     first: str = "",
     size: int = SIZE,
+    name: str = "m",
 ) -> list[str]:
     """The images that a process reads which builds the store until it dies; `first` is code that it runs before."""
-    words = [sys.executable, "-c", first + CAREFUL, str(photos), str(root), after, room, corrupt, str(size)]
+    words = [sys.executable, "-c", first + CAREFUL, str(photos), str(root), after, room, corrupt, str(size), name]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode in ((-9,) if after or first else (0, 1)), done.stderr
     assert not room or "StoreError: no room left in" in done.stderr

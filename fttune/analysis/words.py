@@ -162,8 +162,8 @@ def _cell(cell: Near) -> Iterator[str]:
         f" {counted(len(cell.tuned), 'seed')}, {cell.source}"
     )
     yield f"      {told(cell.effect)}"
-    yield f"      tuned {' '.join(cell.tuned)}"
-    yield f"      frozen {' '.join(cell.frozen)}"
+    yield from wrapped(f"tuned {' '.join(cell.tuned)} ({cell.effect.given})", "      ")
+    yield from wrapped(f"frozen {' '.join(cell.frozen)} ({cell.effect.other_given})", "      ")
 
 
 def _options(answer: Answer) -> list[str]:
