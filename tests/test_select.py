@@ -167,6 +167,17 @@ def test_searches_that_showed_other_images_or_judged_otherwise_are_no_pair(chang
     assert [level.pairs for level in compare(runs, by="mode", confidence=0.95, unequal=True).levels] == [0, 2]
 
 
+def test_what_was_taken_of_gpus_is_told_with_the_rest() -> None:
+    tuned = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.8, 0.2)), *repeated("tune", 0.1, 0.6)]
+    tuned = [replace(run, seconds=8.0, gpu_seconds=2.0) for run in tuned]
+    frozen = [*tried("freeze", (0.1, 0.5, 0.2), (0.2, 0.6, 0.2)), *repeated("freeze", 0.2, 0.4)]
+    levels = compare([*tuned, *frozen], by="mode", confidence=0.95).levels
+    assert [str(level.given) for level in levels] == ["4 trials, 80 steps, 4 s", "4 trials, 80 steps, 32 s, 8 GPU-s"]
+    assert [level.row["given_gpu_seconds"] for level in levels] == [0.0, 8.0]
+    (first, _) = tune_to_freeze(select([*tuned, *frozen]), {}).pairs
+    assert str(first.numerator_given) == "3 trials, 60 steps, 24 s, 6 GPU-s"
+
+
 def test_repeats_on_unequal_numbers_of_val_images_are_no_pair() -> None:
     runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.8, 0.2)), *tried("freeze", (0.1, 0.9, 0.2), (0.2, 0.6, 0.2))]
     tuned, frozen = repeated("tune", 0.1, 0.6), repeated("freeze", 0.1, 0.4)
