@@ -106,6 +106,10 @@ def test_the_nearest_cells_name_their_runs() -> None:
     ids = {run.trial_id for run in make_pairs_of_runs("b", 10, 1.2)}
     assert {*answer.near[0].tuned, *answer.near[0].frozen} == ids
     assert all(trial in str(answer) for trial in ids)
+    place, near = answer.places[0].effect, answer.near[0].effect
+    assert f"tuned took {place.given}" in " ".join(str(answer).split()), "what each side was given is told"
+    assert (place.given.trials, near.given.trials, near.other_given.trials) == (place.pairs, 3, 3)
+    assert f"({near.other_given})" in str(answer)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,12 @@ def test_every_number_of_the_table_leads_to_its_runs(tmp_path: Path) -> None:
     assert {pair[side] for pair in pairs for side in ("numerator_id", "denominator_id")} < ids
     assert document["seconds"]["tune"]["trials"] == 12
     assert "24 runs, 4 pairs, 0 flagged (near chance or 0) and left out." in document["notes"]
+    took = "tuned 4 trials, 80 steps, 4 s; frozen 4 trials, 80 steps, 4 s"
+    assert f"Given to these pairs, searches included: {took}." in document["notes"]
+    assert {pair[side]["trials"] for pair in pairs for side in ("numerator_given", "denominator_given")} == {1}
+    page = (tmp_path / "report.html").read_text()
+    assert "tuned: given" in page
+    assert "1 trial, 20 steps, 1 s" in page
 
 
 def test_what_was_asked_for_and_is_not_there_is_listed(tmp_path: Path) -> None:

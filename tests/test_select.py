@@ -226,6 +226,34 @@ def test_a_setting_that_failed_was_given_like_any_other() -> None:
     assert [str(pair.denominator_given) for pair in pairs] == ["3 trials, 60 steps, 3 s"] * 2
 
 
+def test_where_there_are_fewer_images_than_a_batch_holds_equal_searches_are_equal() -> None:
+    runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.8, 0.2)), *repeated("tune", 0.1, 0.6)]
+    more = [replace(run, images_per_class=50, train_images=500, trial_id=f"more {n}") for n, run in enumerate(runs)]
+    few = [replace(run, train_images=3) for run in runs]
+    found = compare([*few, *more], by="images_per_class", confidence=0.95)
+    assert [level.pairs for level in found.levels] == [0, 2]
+    assert not [note for note in found.notes if "unequal" in note]
+
+
+def test_a_fold_that_failed_was_given_like_any_other() -> None:
+    def searched_in_folds(mode: str) -> list[RunRecord]:
+        runs = tried(mode, (0.1, 0.9, 0.2), (0.2, 0.8, 0.2))
+        return [replace(run, fold=fold, folds=2, train_images=4 + fold) for run in runs for fold in (1, 2)]
+
+    frozen = searched_in_folds("freeze")
+    frozen[2] = replace(frozen[2], status="failed", val_accuracy=None, test_accuracy=None, train_images=None)
+    runs = [*searched_in_folds("tune"), *repeated("tune", 0.1, 0.6), *frozen, *repeated("freeze", 0.1, 0.4)]
+    assert len(tune_to_freeze(select(runs), {}).pairs) == 2
+
+
+def test_a_training_that_a_pruner_ended_stands_for_no_rate() -> None:
+    runs = tried("tune", (0.1, 0.9, 0.2), (0.2, 0.8, 0.3), (0.3, 0.7, 0.4))
+    runs[0] = replace(runs[0], pruned_step=5)
+    found = compare(runs, by="lr", confidence=0.95)
+    assert [level.level for level in found.levels] == [0.2, 0.3]
+    assert "runs that a pruner ended before their last step, left out: 1" in found.notes
+
+
 @pytest.mark.parametrize("shown", [lambda run: run.seed >= 0, lambda run: run.seed > -2, lambda run: run.lr > 0.15])
 def test_a_condition_hides_runs_and_never_what_a_search_chose_among(shown: Callable[[RunRecord], bool]) -> None:
     runs = [*tried("tune", (0.1, 0.9, 0.2), (0.2, 0.5, 0.9), draws=2), *repeated("tune", 0.1, 0.6)]

@@ -51,7 +51,7 @@ class Effect:
     difference: float | None  # arithmetic mean of accuracies, as a fraction
     difference_low: float | None
     difference_high: float | None
-    given: Given = NOTHING  # what the one choice took over these pairs, searches of its settings included
+    given: Given = NOTHING  # what the one choice took, flagged pairs and searches of its settings included
     other_given: Given = NOTHING  # what the other took
 
 

@@ -17,7 +17,7 @@ def effect(found: Sequence[Finding], confidence: float = CONFIDENCE) -> Effect:
     where = ([f.pair.dataset for f in counted], [f.pair.seed for f in counted])
     ratio = mean_ratio([f.pair.log_ratio for f in counted], *where, confidence=confidence) if counted else None
     spread = interval([f.difference for f in counted], *where, confidence=confidence) if counted else (None, None)
-    above, below = spent(f.pair for f in counted)
+    above, below = spent(f.pair for f in found)  # near chance or not, they took it
     return Effect(
         pairs=len(counted),
         flagged=len(found) - len(counted),

@@ -105,7 +105,8 @@ def compare(
     """Mean of a metric at each level of `by`, with a bootstrap interval over datasets and their seeds.
 
     Of a cell where several settings were tried the one that val prefers counts (`select`), unless they are what is
-    compared; runs pair only with as many settings, trials and steps of search unless `unequal`. Where there was a
+    compared; runs pair only with as many settings, trials, steps and images of search, on as many draws, unless
+    `unequal`. Where there was a
     search, groups tell apart the settings `chosen` and those of the sweeps' files (`defaults`). Only trials with an id
     in `shown` are compared (None: all), but a search chose among all of its own. ConfigError for an axis that is none.
     """
@@ -200,7 +201,7 @@ def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting]
     if not cells:
         return found
     # What is solved for has no settings to search, so it stands beside both where the other modes were searched.
-    peers = {beside(cell) for cell in cells}
+    peers = {beside(cell_of(run.record)) for run in found if run.setting == "chosen"}
     solved = [run for run in found if is_convex(run.record.way) and beside(cell_of(run.record)) in peers]
     own = [_run(by_id[one.trial_id], one, "default") for one in select_default(records, defaults)]
     both = [replace(run, setting=setting) for setting in (["chosen", *["default"] * bool(own)]) for run in solved]

@@ -31,8 +31,8 @@ def modes_sheet(records: Sequence[RunRecord], confidence: float, defaults: Colle
         ),
         rows=tuple(_rows(found.levels, runs)),
         notes=(
-            "The difference is the mean over pairs of runs that share images, views, steps, order of batches and number"
-            f" of settings tried; low and high: its {confidence * 100:g} % interval over datasets, then seeds.",
+            "The difference is the mean over pairs of runs that share images, views, steps, order of batches and"
+            f" budgets of search; low and high: its {confidence * 100:g} % interval over datasets, then seeds.",
             "Given is what all runs of a mode took, with the searches that chose their settings. Where some were"
             " searched, setting tells what was chosen from what the sweep's file gives (default) and what was the only"
             " one.",

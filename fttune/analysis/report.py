@@ -185,7 +185,7 @@ def notes(report: Report) -> str:
         f"{counts['done']} runs, {counts['pairs']} pairs, {counts['flagged']} flagged (near chance or 0) and left out.",
     ]
     if counts["pairs"]:
-        tuned, frozen = spent(report.pairing.counted)
+        tuned, frozen = spent(report.pairing.pairs)
         lines.append(f"Given to these pairs, searches included: tuned {tuned}; frozen {frozen}.")
     if any(box.thin for box in table.boxes):
         lines.append("* thin: one dataset alone; the interval then speaks of its seeds, not of other data.")

@@ -5,7 +5,7 @@ A search tries settings on draws of their own (negative seeds); what it chose is
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fttune.errors import StoreError
 from fttune.preferred import preferred
@@ -30,7 +30,7 @@ class Given:
 
     trials: int = 0
     steps: int = 0  # of the optimiser, that were asked for
-    images: int = 0  # shown in these steps
+    images: int = 0  # that the batches of these steps hold when they are full
     seconds: float = 0.0
     gpu_seconds: float = 0.0  # share of a GPU x seconds
 
@@ -112,9 +112,7 @@ class Searched:
 
     @property
     def given(self) -> Given:
-        # A run that failed does not tell how many images it was to train on.
-        most = max(run.train_images or 0 for runs in self.tried.values() for run in runs)
-        return sum((given(run if run.train_images else replace(run, train_images=most)) for run in self._runs), NOTHING)
+        return sum(map(given, self._runs), NOTHING)
 
     @property
     def rule(self) -> str:
@@ -221,9 +219,12 @@ def at(search: Searched, setting: Setting) -> list[Result]:
 
 def given(run: RunRecord) -> Given:
     """What one run took."""
-    images = run.steps * min(run.batch_size, run.train_images or run.batch_size)
     return Given(
-        trials=1, steps=run.steps, images=images, seconds=run.seconds or 0.0, gpu_seconds=run.gpu_seconds or 0.0
+        trials=1,
+        steps=run.steps,
+        images=run.steps * run.batch_size,
+        seconds=run.seconds or 0.0,
+        gpu_seconds=run.gpu_seconds or 0.0,
     )
 
 
