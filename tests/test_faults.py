@@ -45,9 +45,13 @@ def checkpoints(folder: Path) -> list[Path]:
     return list((folder / "fttune_state" / "checkpoints").glob("*.safetensors"))
 
 
-def under_way(folder: Path) -> list[Path]:
-    """What the first trial on a machine measures before it trains."""
-    return list((folder / "fttune_state").glob("stage-times-*.json"))
+def under_way(folder: Path) -> list[Any]:
+    """The runs of trials that have reported and not ended."""
+    return [
+        run
+        for run in runs_of(database(folder), "fttune")
+        if run.info.status == "RUNNING" and "train_loss" in run.data.metrics
+    ]
 
 
 def assert_undisturbed(folder: Path, sweep: Path, trials: int = 4) -> None:
