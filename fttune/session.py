@@ -17,6 +17,7 @@ from fttune.plan import Plan, only, pending
 from fttune.pledge import check_space, pledge
 from fttune.record import RunRecord
 from fttune.reporting import print_report, regenerate
+from fttune.runtime import Runtime
 from fttune.sweep.budget import Brake, Budget
 from fttune.sweep.driver import (
     Choice,
@@ -50,7 +51,7 @@ from fttune.tracking.writer import Writer
 from fttune.trial import Trial
 
 if TYPE_CHECKING:
-    from fttune.sweep.ledger import Outcome
+    from fttune.sweep.ledger import Job, Outcome
 
 # Exit codes of `fttune run`.
 DONE, FAILED, NOTHING, UNDELIVERED = 0, 1, 3, 4  # and INTERRUPTED
@@ -135,12 +136,7 @@ def run_sweep(sweep: Sweep, choice: Choice, call: Call) -> int:
 
 def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, call: Call, hook: Hook) -> int:
     runtime, since = machine(sweep), time.monotonic()
-    with Decoding() as progress:
-        ground = prepare(sweep, runtime, progress)
-    for line in ground.remarks:
-        say(line)
-    if not call.address:
-        time_networks(sweep, runtime)
+    ground = _prepared(sweep, runtime, call)
     with Writer(tracker, state_file(sweep, ".spool"), sweep.name) as writer:
         take_turn(writer, tracker, sweep.name, over)
         check_space(sweep, tracker)
@@ -148,58 +144,94 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         whole, model = planned(ground, runtime, records)
         chosen = choose(whole, choice)
         say(_line(sweep, whole, chosen))
-        expected = estimate(sweep, chosen, whole, records, model).seconds if chosen else None
         writer.adopt(whole.done)
         pledge(sweep, writer)
         if not chosen and (choice.retry_failed or whole.to_run):
             say("no trial meets these conditions")
             return NOTHING
         brake = Brake(call.budget, Meter(), fail_fast=call.fail_fast, lost=lambda: writer.lost, since=since)
-        # How many trials a cluster has room for is not known before they run.
-        tally = Tally(
-            whole,
-            chosen,
-            brake.meter,
-            prices(model, caching.bundles(model, chosen)),
-            None if call.address else expected,
-        )
-        writer.counts = hook.counts = tally.counts
-        keeping = Keeping(sweep, runtime.networks, [*whole.done, *whole.failed, *whole.to_run], records)
-        start = time.monotonic()
-        workshop = Workshop(ground, runtime, model, done=whole.done, records=records)
+        found = _Found(ground=ground, runtime=runtime, records=records, plan=whole, model=model, chosen=chosen)
         measurements, impossible = distances(ground, tracker)
-        hearers = [tally.more, keeping.more, lambda _, done, __: writer.adopt(done)]
-        more = follow(ground, records, workshop.jobs, chosen, choice, hearers)
-        # Distances last: of the images that trials have passed to the classifier, they then find the features.
-        jobs = [*workshop.jobs(chosen), *measurements]
-        ended = [trial for trial in whole.done if trial not in chosen]  # one that runs again goes on where it was saved
-        listeners = [writer, tally, hook, keeping, Leftovers(runtime, ended)]
-        display = Display(tally, trouble=lambda: writer.trouble)
-        outcome = work(jobs, ground, runtime, call.address, listeners, display, brake, more, workshop.order)
-        outcome.complete = outcome.complete and not (more and more.over)
-        if expected and outcome.complete:
-            say(_compared(expected, time.monotonic() - start))
+        keeping = Keeping(sweep, runtime.networks, [*whole.done, *whole.failed, *whole.to_run], records)
+        outcome = _train(found, measurements, choice, call, brake, writer, hook, keeping)
         waiting = writer.close()
-        for note in (*(more.notes if more else ()), *writer.notes, *outcome.notes, *impossible, *brake.notes):
+        for note in (*writer.notes, *outcome.notes, *impossible, *brake.notes):
             say(note)
         if not waiting and not writer.lost:
             keeping.settle(Models(tracker), call.again, say)
     if writer.lost:
         raise UsageError(f"another driver took sweep '{sweep.name}' over, so this one ended; `fttune status` shows it")
-    return _verdict(ground, tracker, outcome, waiting, writer.problem, call, brake, model)
+    return _verdict(found, tracker, outcome, waiting, writer.problem, call, brake)
+
+
+def _prepared(sweep: Sweep, runtime: Runtime, call: Call) -> Ground:
+    """What the sweep stands on, decoded and, where trials run on this machine's processor, timed."""
+    with Decoding() as progress:
+        ground = prepare(sweep, runtime, progress)
+    for line in ground.remarks:
+        say(line)
+    if not call.address:
+        time_networks(sweep, runtime)
+    return ground
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """What a run has found of its sweep, and what it has chosen of that."""
+
+    ground: Ground
+    runtime: Runtime
+    records: Sequence[RunRecord]  # of the sweep's experiment
+    plan: Plan
+    model: CostModel
+    chosen: Sequence[Trial]
+
+
+def _train(
+    found: _Found,
+    measurements: Sequence["Job"],
+    choice: Choice,
+    call: Call,
+    brake: Brake,
+    writer: Writer,
+    hook: Hook,
+    keeping: Keeping,
+) -> "Outcome":
+    """Run the chosen trials, what follows from them, and measurements of distances; tell all who listen."""
+    ground, runtime, whole, model, chosen = found.ground, found.runtime, found.plan, found.model, found.chosen
+    seconds = estimate(ground.sweep, chosen, whole, found.records, model).seconds if chosen else None
+    # How many trials a cluster has room for is not known before they run.
+    costs, told = prices(model, caching.bundles(model, chosen)), None if call.address else seconds
+    tally = Tally(whole, chosen, brake.meter, costs, told)
+    writer.counts = hook.counts = tally.counts
+    start = time.monotonic()
+    workshop = Workshop(ground, runtime, model, done=whole.done, records=found.records)
+    hearers = [tally.more, keeping.more, lambda _, done, __: writer.adopt(done)]
+    more = follow(ground, found.records, workshop.jobs, chosen, choice, hearers)
+    # Distances last: of the images that trials have passed to the classifier, they then find the features.
+    jobs = [*workshop.jobs(chosen), *measurements]
+    ended = [trial for trial in whole.done if trial not in chosen]  # one that runs again goes on where it was saved
+    listeners = [writer, tally, hook, keeping, Leftovers(runtime, ended)]
+    display = Display(tally, trouble=lambda: writer.trouble)
+    outcome = work(jobs, ground, runtime, call.address, listeners, display, brake, more, workshop.order)
+    outcome.complete = outcome.complete and not (more and more.over)
+    if seconds and outcome.complete:
+        say(_compared(seconds, time.monotonic() - start))
+    outcome.notes = [*(more.notes if more else ()), *outcome.notes]
+    return outcome
 
 
 def _verdict(
-    ground: Ground,
+    found: _Found,
     tracker: Tracker,
     outcome: "Outcome",
     waiting: int,
     problem: str,
     call: Call,
     brake: Brake,
-    model: CostModel,
 ) -> int:
     """Say how it ended; the exit code."""
+    ground = found.ground
     if waiting:
         say(f"{waiting} events wait in {state_file(ground.sweep, '.spool')}: {problem}")
         say(f"once that is mended, this delivers them: {call.again()}")
@@ -216,7 +248,7 @@ def _verdict(
         say(f"to run the failed trials again: {call.again('--retry-failed')}")
     code = FAILED if whole.failed or outcome.lost else DONE
     if brake.reached and not outcome.complete:
-        left = estimate(ground.sweep, whole.to_run, whole, records, model)
+        left = estimate(ground.sweep, whole.to_run, whole, records, found.model)
         say(f"budget reached: {brake.reached}; {_left(whole, left)}; what was under way is saved")
         say(f"to go on: {call.again()}")
         code = NOTHING

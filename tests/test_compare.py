@@ -11,7 +11,8 @@ from pyarrow import csv, parquet
 
 import fttune
 from constructed import make_run
-from fttune.analysis.compare import AXES, Level, compare
+from fttune.analysis.compare import Level, compare
+from fttune.analysis.contenders import AXES
 from fttune.condition import Condition
 from fttune.errors import ConfigError
 from fttune.query import runs

@@ -2,6 +2,8 @@
 
 import io
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -165,39 +167,44 @@ def test_a_terminal_shows_counts_speed_gpus_time_left_and_the_last_failure() -> 
     assert "\x1b[" in shown
 
 
-def test_of_more_trials_side_by_side_than_have_room_the_oldest_are_shown() -> None:
-    trials = tuple(replace(TRIALS[0], seed=seed) for seed in range(10, 25))
-    sweep = Sweep(trials)
+CROWD = tuple(replace(TRIALS[0], seed=seed) for seed in range(10, 25))
+
+
+@contextmanager
+def crowded() -> Iterator[Sweep]:
+    """A sweep on a terminal with fifteen trials under way, more than have room."""
+    sweep = Sweep(CROWD)
     display = Display(sweep.tally, terminal(io.StringIO()))
     sweep.listeners.append(display)
     with display:
         for number in range(15):
             sweep.start(number)
+        yield sweep
+
+
+def assert_last_three_alone(sweep: Sweep) -> None:
+    shown = screen(sweep)
+    assert [trial.name in shown for trial in CROWD] == [False] * 12 + [True] * 3
+    assert "more" not in shown
+
+
+def test_of_more_trials_side_by_side_than_have_room_the_oldest_are_shown() -> None:
+    with crowded() as sweep:
         shown = screen(sweep)
-        assert [trial.name in shown for trial in trials] == [True] * 12 + [False] * 3
+        assert [trial.name in shown for trial in CROWD] == [True] * 12 + [False] * 3
         assert "and 3 more" in shown
         for number in range(12):
             sweep.end(number)
-        shown = screen(sweep)
-        assert [trial.name in shown for trial in trials] == [False] * 12 + [True] * 3
-        assert "more" not in shown
+        assert_last_three_alone(sweep)
 
 
 def test_trials_whose_process_is_gone_hide_none_that_run() -> None:
-    trials = tuple(replace(TRIALS[0], seed=seed) for seed in range(10, 25))
-    sweep = Sweep(trials)
-    display = Display(sweep.tally, terminal(io.StringIO()))
-    sweep.listeners.append(display)
-    with display:
-        for number in range(15):
-            sweep.start(number)
+    with crowded() as sweep:
         for run in sweep.ledger.runs[:12]:
             sweep.ledger.died(run)
-        shown = screen(sweep)
-        assert [trial.name in shown for trial in trials] == [False] * 12 + [True] * 3
-        assert "more" not in shown
+        assert_last_three_alone(sweep)
         sweep.start(0)
-        assert trials[0].name in screen(sweep)
+        assert CROWD[0].name in screen(sweep)
 
 
 def test_what_keeps_results_from_the_tracker_is_shown_while_it_lasts() -> None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fttune.analysis.given import NOTHING, Given
 from fttune.analysis.recommend import Verdict
-from fttune.analysis.select import NOTHING, Given
 from fttune.analysis.trend import Expected
 from fttune.record import DistanceRecord
 

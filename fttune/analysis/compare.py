@@ -11,49 +11,18 @@ from statistics import fmean
 from typing import Any
 
 from fttune.analysis.bootstrap import interval
-from fttune.analysis.select import (
-    FREE,
-    NOTHING,
-    Given,
-    Result,
-    Searched,
-    Setting,
-    beside,
-    cell_of,
-    given,
-    searched,
-    select,
-    select_default,
-)
+from fttune.analysis.contenders import AXES, Cells, Contender, contenders, key, parted
+from fttune.analysis.given import NOTHING, Given, given
+from fttune.analysis.select import Setting, cell_of, searched
 from fttune.errors import ConfigError, unknown
 from fttune.record import RunRecord
 from fttune.trial import SEARCHED
 from fttune.ways import is_convex
 
-# What a comparison may be of; each with the fields that differ where it differs.
-AXES: Mapping[str, tuple[str, ...]] = {
-    "dataset": ("data_digest", "classes", "train_images", "val_images", "test_images"),
-    "images_per_class": ("train_images",),
-    "backbone": ("spec", "depth", "weights_digest"),
-    "spec": ("mode", "random_top"),
-    "mode": ("spec", "way"),
-    "random_top": ("spec",),
-    "seed": (),
-    **dict.fromkeys(SEARCHED, ()),
-    **dict.fromkeys(("views", "resize", "biases", "dropout"), ()),
-    "steps": ("lr_drop_steps", "report_every"),
-    "image_size": (),
-}
-_EQUAL = (
-    *AXES, "way", "depth", "lr_drop_steps", "report_every", "data_digest", "weights_digest", "classes", "train_images",
-    "val_images", "test_images", "fold", "folds",
-)  # fmt: skip
-_OWN = ("lr_drop_steps", "report_every")  # of a setting, beside SEARCHED
 # Of modes; the first that is there is what others are held against. The ways follow by name.
 _ORDER = ("scratch", "freeze", "mixed", "tune")
 
 Value = str | int | float
-Cells = Mapping[tuple[object, ...], Searched]  # that a search tried settings for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,15 +75,15 @@ def compare(
 
     Of a cell where several settings were tried the one that val prefers counts (`select`), unless they are what is
     compared; runs pair only with as many settings, trials, steps and images of search, on as many draws, unless
-    `unequal`. Where there was a
-    search, groups tell apart the settings `chosen` and those of the sweeps' files (`defaults`). Only trials with an id
-    in `shown` are compared (None: all), but a search chose among all of its own. ConfigError for an axis that is none.
+    `unequal`. Where there was a search, groups tell apart the settings `chosen` and those of the sweeps' files
+    (`defaults`). Only trials with an id in `shown` are compared (None: all), but a search chose among all of its own.
+    ConfigError for an axis that is none.
     """
     _check_axes(by, hold)
     cells = {cell: one for cell, one in searched(records).items() if one.prevails}
     asked = [record for record in records if shown is None or record.trial_id in shown]
-    runs = [run for run in _runs(records, asked, by, defaults, cells) if getattr(run.record, metric) is not None]
-    parted = _parted(runs, by) and not unequal
+    runs = [run for run in contenders(records, asked, by, defaults, cells) if getattr(run.record, metric) is not None]
+    apart = parted(runs, by) and not unequal
     if unequal:
         runs = [replace(run, budget=()) if run.chosen else run for run in runs]
     groups = [_levels(held, some, by, metric, confidence) for held, some in _groups(runs, by, hold)]
@@ -125,7 +94,7 @@ def compare(
     pruned = sum(record.pruned_step is not None for record in asked) if by in SEARCHED else 0
     notes = {
         f"cells whose search is not at its end: its choice is not repeated yet: {unfinished}": unfinished,
-        "searches of unequal budgets, whose runs are not paired unless --unequal says so": parted,
+        "searches of unequal budgets, whose runs are not paired unless --unequal says so": apart,
         f"no steps, but solved to the end, its regularisation chosen on val: {', '.join(solved)}": len(solved),
         f"failed runs, left out: {failed}": failed,
         f"runs that a pruner ended before their last step, left out: {pruned}": pruned,
@@ -146,74 +115,19 @@ def _check_axes(by: str, hold: Sequence[str]) -> None:
         raise ConfigError(f"compare: {by} is compared, so it cannot be held")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Run:
-    record: RunRecord
-    # Of the search: settings, trials, steps, images, rule; the setting itself where it was but one.
-    budget: tuple[object, ...]
-    setting: str = ""  # chosen or default, where there was a search
-    given: Given = NOTHING  # what the search took
-    chosen: bool = False  # the one setting of its cell, so that no other is told apart from it by its budget
-
-
-def _runs(
-    records: Sequence[RunRecord], asked: Sequence[RunRecord], by: str, defaults: Collection[Setting], cells: Cells
-) -> list[_Run]:
-    """What of the asked is compared: a search chose among all of its own, of other cells only the asked are known."""
-    shown = {record.trial_id for record in asked}
-    known = [record for record in records if record.trial_id in shown or cell_of(record) in cells]
-    return [run for run in _chosen(known, by, defaults, cells) if run.record.trial_id in shown]
-
-
-def _groups(runs: Sequence[_Run], by: str, hold: Sequence[str]) -> list[tuple[dict[str, Value], list[_Run]]]:
+def _groups(runs: Sequence[Contender], by: str, hold: Sequence[str]) -> list[tuple[dict[str, Value], list[Contender]]]:
     """Runs that are equal in what is held, in the order of that."""
     names = (*hold, *(("setting",) if any(run.setting for run in runs) else ()))
-    groups: dict[tuple[Value, ...], list[_Run]] = defaultdict(list)
+    groups: dict[tuple[Value, ...], list[Contender]] = defaultdict(list)
     for run in runs:
         held = [run.setting or "only" if axis == "setting" else _held(run.record, axis, by) for axis in names]
         groups[tuple(held)].append(run)
     return [(dict(zip(names, place, strict=True)), groups[place]) for place in sorted(groups, key=_sortable)]
 
 
-def _parted(runs: Sequence[_Run], by: str) -> bool:
-    """Whether runs that are equal in all but what is compared were given unequal budgets of search."""
-    budgets: dict[tuple[object, ...], set[tuple[object, ...]]] = defaultdict(set)
-    for run in runs:
-        if run.setting == "chosen" and not is_convex(run.record.way):
-            budgets[_key(run, by)[1:]].add(run.budget)
-    return any(len(some) > 1 for some in budgets.values())
-
-
 def _unfinished(cells: Cells, asked: Sequence[RunRecord]) -> int:
     here = {cell_of(record) for record in asked}
     return sum(cells[cell].chosen not in cells[cell].repeats for cell in cells.keys() & here)
-
-
-def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting], cells: Cells) -> list[_Run]:
-    done = [record for record in records if record.status == "done"]
-    if by in FREE or (by in SEARCHED and cells):
-        # Of a cell that was searched the runs of the search are what differs in nothing but settings.
-        whole = [run for run in done if run.pruned_step is None]
-        tried = [run for run in whole if (run.role == "search") == (cell_of(run) in cells)]
-        return [_Run(record=r, budget=tuple(getattr(r, name) for name in SEARCHED if name != by)) for r in tried]
-    by_id = {record.trial_id: record for record in done}
-    found = [_run(by_id[one.trial_id], one, "chosen") for one in select(records)]
-    if not cells:
-        return found
-    # What is solved for has no settings to search, so it stands beside both where the other modes were searched.
-    peers = {beside(cell_of(run.record)) for run in found if run.setting == "chosen"}
-    solved = [run for run in found if is_convex(run.record.way) and beside(cell_of(run.record)) in peers]
-    own = [_run(by_id[one.trial_id], one, "default") for one in select_default(records, defaults)]
-    both = [replace(run, setting=setting) for setting in (["chosen", *["default"] * bool(own)]) for run in solved]
-    return [*(run for run in found if run not in solved), *own, *both]
-
-
-def _run(record: RunRecord, result: Result, setting: str) -> _Run:
-    own = result.tried == 1 or setting == "default"
-    spent = result.given
-    budget = result.setting if own else (result.tried, spent.trials, spent.steps, spent.images, result.rule)
-    shown, chosen = setting if result.given.trials else "", setting == "chosen"
-    return _Run(record=record, budget=budget, setting=shown, given=result.given, chosen=chosen)
 
 
 def _held(record: RunRecord, axis: str, by: str) -> Value:
@@ -223,19 +137,21 @@ def _held(record: RunRecord, axis: str, by: str) -> Value:
     return getattr(record, axis)
 
 
-def _levels(held: Mapping[str, Value], runs: Sequence[_Run], by: str, metric: str, confidence: float) -> list[Level]:
+def _levels(
+    held: Mapping[str, Value], runs: Sequence[Contender], by: str, metric: str, confidence: float
+) -> list[Level]:
     found: dict[Value, dict[str, tuple[tuple[object, ...], RunRecord]]] = defaultdict(dict)  # by trial id
     spent: dict[Value, dict[object, Given]] = defaultdict(dict)
     for run in runs:
         level = getattr(run.record, by)
-        found[level][run.record.trial_id] = (_key(run, by), run.record)
+        found[level][run.record.trial_id] = (key(run, by), run.record)
         spent[level][run.record.trial_id] = given(run.record)
         if run.setting == "chosen":  # what is given by the file needs no search
             spent[level][cell_of(run.record)] = run.given
     first, *_ = order = sorted(found, key=_rank)
     # What takes no steps was given settings of another kind, so it is held against a partner whatever that was given.
     firsts = dict(found[first].values())
-    partners = firsts | {(None, *key[1:]): record for key, record in firsts.items()}
+    partners = firsts | {(None, *place[1:]): record for place, record in firsts.items()}
     taken = {name: sum(spent[name].values(), NOTHING) for name in order}
     return [
         _level(held, name, [*found[name].values()], partners if name != first else {}, metric, confidence, taken[name])
@@ -253,7 +169,7 @@ def _level(
     spent: Given,
 ) -> Level:
     records = [record for _, record in runs]
-    partners = {record.trial_id: first[key] for key, record in runs if key in first}
+    partners = {record.trial_id: first[place] for place, record in runs if place in first}
     low, high = _interval(records, lambda record: getattr(record, metric), confidence)
     if metric.endswith("accuracy") and low is not None and high is not None:
         low, high = max(low, 0.0), min(high, 1.0)  # Student's t knows no ends, a fraction has two
@@ -282,16 +198,6 @@ def _interval(
 ) -> tuple[float | None, float | None]:
     rows = ([value(r) for r in records], [r.dataset for r in records], [r.seed for r in records])
     return interval(*rows, confidence=confidence) if records else (None, None)
-
-
-def _key(run: _Run, by: str) -> tuple[object, ...]:
-    """Equal for runs that may be held against each other."""
-    searches = bool(run.setting) or (by in SEARCHED and run.record.role == "search")
-    free = {by, *AXES[by], *(SEARCHED if searches else FREE), *(_OWN if searches else ())}
-    return (
-        None if is_convex(run.record.way) else run.budget,
-        *(getattr(run.record, name) for name in _EQUAL if name not in free),
-    )
 
 
 def _rank(value: Value) -> tuple[int, Value]:

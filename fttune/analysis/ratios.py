@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fttune.analysis.select import NOTHING, Given, Place, Result
+from fttune.analysis.given import NOTHING, Given
+from fttune.analysis.select import Place, Result
 from fttune.record import DistanceRecord
 from fttune.trial import SEARCHED
 

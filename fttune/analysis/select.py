@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fttune.analysis.given import NOTHING, Given, given
 from fttune.errors import StoreError
 from fttune.preferred import preferred
 from fttune.record import RunRecord
@@ -22,34 +23,6 @@ _SHARED = (*_PLACE, "train_images", "val_images", *_RULES, *(name for name in SE
 # Digests of data and weights, side of the input in pixels, how images are resized.
 Place = tuple[str, str, int, str]
 Setting = tuple[float | str, ...]  # values of SEARCHED, then those that follow from the steps
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
-    """What a cell's search was given; nothing where there was none."""
-
-    trials: int = 0
-    steps: int = 0  # of the optimiser, that were asked for
-    images: int = 0  # that the batches of these steps hold when they are full
-    seconds: float = 0.0
-    gpu_seconds: float = 0.0  # share of a GPU x seconds
-
-    def __str__(self) -> str:
-        gpu = f", {self.gpu_seconds:,.0f} GPU-s" if self.gpu_seconds else ""
-        noun = "trial" if self.trials == 1 else "trials"
-        return f"{self.trials:,} {noun}, {self.steps:,} steps, {self.seconds:,.0f} s{gpu}"
-
-    def __add__(self, other: "Given") -> "Given":
-        return Given(
-            trials=self.trials + other.trials,
-            steps=self.steps + other.steps,
-            images=self.images + other.images,
-            seconds=self.seconds + other.seconds,
-            gpu_seconds=self.gpu_seconds + other.gpu_seconds,
-        )
-
-
-NOTHING = Given()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,17 +188,6 @@ def at(search: Searched, setting: Setting) -> list[Result]:
         )
         for run in search.repeats.get(setting, ())
     ]
-
-
-def given(run: RunRecord) -> Given:
-    """What one run took."""
-    return Given(
-        trials=1,
-        steps=run.steps,
-        images=run.steps * run.batch_size,
-        seconds=run.seconds or 0.0,
-        gpu_seconds=run.gpu_seconds or 0.0,
-    )
 
 
 def cell_of(run: RunRecord) -> tuple[object, ...]:
