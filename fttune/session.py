@@ -210,7 +210,7 @@ def _train(
     more = follow(ground, found.records, workshop.jobs, chosen, choice, hearers)
     # Distances last: of the images that trials have passed to the classifier, they then find the features.
     jobs = [*workshop.jobs(chosen), *measurements]
-    ended = [trial for trial in whole.done if trial not in chosen]  # one that runs again goes on where it was saved
+    ended = {*whole.done} - {*chosen}  # one that runs again goes on where it was saved
     listeners = [writer, tally, hook, keeping, Leftovers(runtime, ended)]
     display = Display(tally, trouble=lambda: writer.trouble)
     outcome = work(jobs, ground, runtime, call.address, listeners, display, brake, more, workshop.order)

@@ -86,10 +86,13 @@ def _chosen(records: Sequence[RunRecord], by: str, defaults: Collection[Setting]
         return found
     # What is solved for has no settings to search, so it stands beside both where the other modes were searched.
     peers = {beside(cell_of(run.record)) for run in found if run.setting == "chosen"}
-    solved = [run for run in found if is_convex(run.record.way) and beside(cell_of(run.record)) in peers]
+    searched, solved = list[Contender](), list[Contender]()
+    for run in found:
+        beside_search = is_convex(run.record.way) and beside(cell_of(run.record)) in peers
+        (solved if beside_search else searched).append(run)
     own = [_contender(by_id[one.trial_id], one, "default") for one in select_default(records, defaults)]
     both = [replace(run, setting=setting) for setting in (["chosen", *["default"] * bool(own)]) for run in solved]
-    return [*(run for run in found if run not in solved), *own, *both]
+    return [*searched, *own, *both]
 
 
 def _contender(record: RunRecord, result: Result, setting: str) -> Contender:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,16 +59,14 @@ def left_out(row: Dataset) -> int | None:
 class Once:
     """Opens a source once in a process; to another process goes how to open it, not what was read or listed here."""
 
-    def __init__(self, open_source: Callable[[], Source], source: Source | None = None) -> None:
-        self._open, self._source = open_source, source
+    def __init__(self, open_source: Callable[[], Source]) -> None:
+        self._way, self._open = open_source, cache(open_source)
 
     def __call__(self) -> Source:
-        if self._source is None:
-            self._source = self._open()
-        return self._source
+        return self._open()
 
     def __reduce__(self) -> tuple[type[Self], tuple[Callable[[], Source]]]:
-        return type(self), (self._open,)
+        return type(self), (self._way,)
 
 
 def kept(row: Dataset) -> Dataset:
