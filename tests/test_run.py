@@ -1,5 +1,8 @@
 """One trial from its values to its record, in a plain process: fair, repeatable, cached exactly, tested once."""
 
+import os
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,22 @@ def test_one_seed_one_result(store: ImageStore, runtime: Runtime, spec: str, vie
     assert run(trial, replace(runtime, cache=tmp_path / "other")) == first
     assert run(replace(trial, seed=1), runtime) != first
     torch.set_rng_state(state)
+
+
+@pytest.mark.parametrize("spec", [FROZEN, TUNED])
+def test_a_process_that_trains_loads_nothing_of_torchs_compiler(store: ImageStore, root: Path, spec: str) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from test_run import Runtime, run_trial, trial_on
+class store: digest = {store.digest!r}
+runtime = Runtime(store=Path({str(root)!r}), cache=Path("cache"), state=Path("state"), device="cpu", threads=1)
+run_trial(trial_on(store, {spec!r}), runtime, lambda point: None)
+print(*{{"torch", "torch._dynamo", "torch._inductor", "sympy"}} & {{*sys.modules}})
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["torch"], "it takes each process two seconds"
 
 
 def test_each_seed_of_a_bundle_brings_tables_of_features_of_its_own(store: ImageStore, runtime: Runtime) -> None:

@@ -56,16 +56,10 @@ def classifier(net: nn.Sequential) -> nn.Linear:
 def replace_classifier(net: nn.Sequential, classes: int) -> None:
     """Swap the last linear layer for one with `classes` outputs and values from seed 0; dropout before it is kept."""
     old = classifier(net)
-    # A layer made the usual way would draw from torch's own generator.
-    new = nn.utils.skip_init(
-        nn.Linear,
-        old.in_features,
-        classes,
-        bias=old.bias is not None,
-        device=old.weight.device,
-        dtype=old.weight.dtype,
-    )
+    with torch.random.fork_rng(devices=[]):  # what torch draws first is replaced, and its generator left as it was
+        new = nn.Linear(old.in_features, classes, bias=old.bias is not None, device="cpu")
     initialise(new, 0)
+    new.to(old.weight.device, old.weight.dtype)
     _innermost(net)[-1] = new.train(old.training)
 
 

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from fttune.training.optimiser import SGD
+
 _BATCH = 100  # images
 _PASSES, _LEAST = 20, 40  # over the training images; optimiser steps, however few images there are
 _RATE, _DROP = 0.01, 0.75  # divided by ten after so much of the steps
@@ -45,7 +47,7 @@ def accuracy(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.nd
 
 
 def _trained(net: nn.Sequential, images: Tensor, labels: Tensor) -> nn.Sequential:
-    optimiser = torch.optim.SGD(net.parameters(), lr=_RATE, momentum=0.9, weight_decay=0.004)
+    optimiser = SGD(net.parameters(), lr=_RATE, momentum=0.9, weight_decay=0.004)
     steps = max(_LEAST, _PASSES * len(labels) // _BATCH)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [int(_DROP * steps)])
     for _ in range(steps):

@@ -21,6 +21,7 @@ from fttune.runtime import Runtime
 from fttune.training.bench import Bench
 from fttune.training.device import device_name, give_back, pick_device
 from fttune.training.loop import score
+from fttune.training.optimiser import SGD
 from fttune.training.steps import Training
 
 _log = logging.getLogger("fttune")
@@ -128,7 +129,7 @@ def stage_times(net: nn.Sequential, backbone: str, image_size: int, device: torc
 def _measure(stage: nn.Module, given: Tensor) -> tuple[float, float, float, int]:
     """Seconds forward and seconds trained of an image, seconds of an update, bytes of an image's output."""
     own = copy.deepcopy(stage).requires_grad_(True)
-    optimiser = torch.optim.SGD(own.parameters(), lr=0.0, momentum=0.9)
+    optimiser = SGD(own.parameters(), lr=0.0, momentum=0.9)
     given = given.clone()
 
     def train() -> None:

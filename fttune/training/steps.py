@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from fttune.errors import UsageError
 from fttune.training.device import mixed, sent
 from fttune.training.inputs import Labelled
+from fttune.training.optimiser import SGD
 from fttune.training.surgery import Student, parameter_groups
 from fttune.trial import HParams
 
@@ -38,7 +39,7 @@ class Training:
 
     student: Student
     hparams: HParams
-    optimiser: torch.optim.SGD
+    optimiser: SGD
     generator: torch.Generator  # of batches and views; dropout draws from torch's own
     batches: Batches
     total: Tensor  # sum of losses since `mean_loss` was last asked, on the device
@@ -144,9 +145,9 @@ class Training:
         return enumerate(value for group in self.optimiser.param_groups for value in group["params"])
 
 
-def _optimiser(student: Student, hparams: HParams) -> torch.optim.SGD:
+def _optimiser(student: Student, hparams: HParams) -> SGD:
     groups = parameter_groups(student, hparams)
-    return torch.optim.SGD(groups, momentum=hparams.momentum, weight_decay=hparams.weight_decay, fused=True)
+    return SGD(groups, momentum=hparams.momentum, weight_decay=hparams.weight_decay, fused=True)
 
 
 def _logits(student: Student, data: Labelled, batch: Tensor) -> Tensor:
