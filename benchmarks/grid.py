@@ -7,11 +7,12 @@
 Two sets of class folders, 5 and 20 images per class, 1, 3 and 5 new layers, tuned and frozen: unless told otherwise
 EfficientNet-Lite0 at 128 px, batch 32, two fixed views. With --allocator the plain script runs a second time with the
 allocator settings that fttune gives its workers; with --workers each of its trials decodes in as many processes (ALL:
-one for each core). With --rates every trial becomes a search of so many rates with three seeds each, which fttune
-ends with the choice trained once more. Where there is a GPU all use it. All train on the same images for as many steps
-and start from nothing: no decoded image, no feature, no database. Prints wall seconds, seconds of a trial, accuracies
-and their mean difference over the cells; and on a CPU what fttune's own trials take, shared out evenly over the cores:
-no start, decoding, logging or report.
+one for each core). With --seeds all is repeated on so many training subsets, each with its own initial values. With
+--rates every trial becomes a search of so many rates with three seeds each, which fttune ends with the choice trained
+once more. Where there is a GPU all use it. All train on the same images for as many steps and start from nothing: no
+decoded image, no feature, no database. Prints wall seconds, seconds of a trial, accuracies and their mean difference
+over the cells; and on a CPU what fttune's own trials take, shared out evenly over the cores: no start, decoding,
+logging or report.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from tempfile import TemporaryDirectory
@@ -37,17 +39,17 @@ from fttune.tracking.runs import Tracker
 from fttune.trial import seed_from, stored_size
 
 LR, VAL, TEST = 0.01, 3, 5
-SEEDS = 3  # of each rate of a search
+DRAWS = 3  # of each rate of a search
 
 
-def splits(folders: list[Path], images: list[int], scratch: Path) -> dict[str, Any]:
-    """The files that fttune's trials read, by `NAME/N`."""
+def splits(folders: list[Path], images: list[int], seeds: int, scratch: Path) -> dict[str, Any]:
+    """The files that fttune's trials read, by `NAME/N/SEED`."""
     told = {}
     for place in folders:
         store = build(
             folder(place.name, place).source(), name=place.name, size=8, resize="crop", root=scratch / "names"
         )
-        for count in images:
+        for count, seed in product(images, range(seeds)):
             split = make_split(
                 dataset=place.name,
                 classes=store.classes,
@@ -57,14 +59,14 @@ def splits(folders: list[Path], images: list[int], scratch: Path) -> dict[str, A
                 images_per_class=count,
                 val=VAL,
                 test=TEST,
-                seed=seed_from("subset", place.name, 0),
+                seed=seed_from("subset", place.name, seed),
             )
             rows = {"train": split.train, "val": split.val, "test": split.test.open()}
             files = {
                 part: [(str(place.resolve() / store.keys[row]), int(store.labels[row])) for row in some]
                 for part, some in rows.items()
             }
-            told[f"{place.name}/{count}"] = {"files": files, "classes": len(store.classes)}
+            told[f"{place.name}/{count}/{seed}"] = {"files": files, "classes": len(store.classes), "seed": seed}
     return told
 
 
@@ -95,14 +97,14 @@ def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[
     tree = [
         "name: grid",
         f"grid: {{datasets: {{{', '.join(sets)}}}, backbones: [{options.backbone}], random_top: {options.tops},"
-        f" modes: [{', '.join(options.modes)}]}}",
+        f" modes: [{', '.join(options.modes)}], seeds: {list(range(options.seeds))}}}",
         f"train: {json.dumps(train | {'image_size': options.size, 'views': options.views})}",
         f"data: {json.dumps({'weights': weights})}",
         "resources: {cpu: 1}",
     ]
     if options.rates:
         tree.append(
-            f"search: {{sampler: shared, settings: {options.rates}, draws: {SEEDS}, space: {{lr: {rates(options)}}}}}"
+            f"search: {{sampler: shared, settings: {options.rates}, draws: {DRAWS}, space: {{lr: {rates(options)}}}}}"
         )
     (scratch / "grid.yaml").write_text("\n".join(tree))
     places = {f"FTTUNE_{name}": str(scratch / name.lower()) for name in ("STORE", "CACHE", "STATE", "NETWORKS")}
@@ -115,7 +117,8 @@ def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[
     records = Tracker(uri, "fttune").records()
     rows = [
         {
-            "split": f"{record.dataset}/{record.images_per_class}",
+            # The draws of a search have negative seeds; it repeats its choice with seed 0.
+            "split": f"{record.dataset}/{record.images_per_class}/{max(record.seed, 0)}",
             "top": record.random_top,
             "mode": record.mode,
             "test_accuracy": record.test_accuracy,
@@ -153,7 +156,12 @@ def idle_tail(spans: Sequence[tuple[float, float]], slots: int) -> float:
 def by_kind(rows: list[Any], name: str) -> dict[tuple[str, int], float]:
     """Means by mode and new layers."""
     kinds = sorted({(row["mode"], row["top"]) for row in rows})
-    return {kind: mean(row[name] for row in rows if (row["mode"], row["top"]) == kind) for kind in kinds}
+    return {kind: mean(row[name] for row in of_kind(rows, *kind)) for kind in kinds}
+
+
+def of_kind(rows: list[Any], mode: str, top: int) -> list[Any]:
+    """Those of a mode and a number of new layers."""
+    return [row for row in rows if (row["mode"], row["top"]) == (mode, top)]
 
 
 def main() -> None:
@@ -164,6 +172,7 @@ def main() -> None:
     parser.add_argument("--tops", type=int, nargs="+", default=[1, 3, 5])
     parser.add_argument("--modes", nargs="+", default=["tune", "freeze"], choices=["tune", "freeze"])
     parser.add_argument("--rates", type=int, default=0, help="of a search in each cell; 0: one rate and one seed")
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--report-every", type=int, default=15)
     parser.add_argument("--views", default="flip")
@@ -185,14 +194,14 @@ def main() -> None:
             "mean": row.mean,
             "std": row.std,
             "workers": cores() if options.workers == "ALL" else int(options.workers),
-            "splits": splits(options.folders, options.images, scratch),
+            "splits": splits(options.folders, options.images, options.seeds, scratch),
             "tops": options.tops,
             "size": options.size,
             "stored": stored_size(options.size),
             "batch": options.batch,
             "modes": options.modes,
             "rates": rates(options) or [LR],
-            "seeds": list(range(SEEDS if options.rates else 1)),
+            "seeds": list(range(DRAWS if options.rates else 1)),
             "views": options.views,
             "steps": options.steps,
             "report_every": options.report_every,
@@ -210,7 +219,10 @@ def main() -> None:
         print(line(f"{mode}, random top {top}, a trial", seconds, [other[mode, top] for other in others]))
     own, others = by_kind(rows, "test_accuracy"), [by_kind(some, "test_accuracy") for _, some in ways]
     for (mode, top), accuracy in own.items():
-        cells = "".join(f" {other[mode, top]:.3f} | |" for other in others)
+        pairs = [(of_kind(rows, mode, top), of_kind(some, mode, top)) for _, some in ways]
+        cells = "".join(
+            f" {other[mode, top]:.3f} | {difference(*pair)} |" for other, pair in zip(others, pairs, strict=True)
+        )
         print(f"| {mode}, random top {top}, test accuracy | {accuracy:.3f} |{cells}")
     for way, (_, some) in zip(("plain", "plain with the allocator settings"), ways, strict=False):
         print(f"\nTest accuracy, fttune less {way}: {difference(rows, some)}.")

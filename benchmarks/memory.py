@@ -1,33 +1,36 @@
-"""What trials side by side hold in memory: 1, 2, 4, 8 processes train on the same images and the same features.
+"""What trials side by side hold in memory: 1, 2, 4, 8 processes, each training a trial on the same images.
 
     uv run python benchmarks/memory.py --images 4000
 
-A process maps the decoded images and reads all of them, maps the features of a frozen trial and reads all of those.
-Prints for each number of processes the megabytes of the data, and of a process what these are resident in it, what it
-shares with others, and what is its own beside them (from /proc/PID/smaps: proportional set size).
+Two rows for each number of processes: tuned trials of the network `tiny`, which read the decoded images, and frozen
+trials of EfficientNet-Lite0 with five new layers, which read features. Each is stopped at its last report, when it has
+read all of its images, and looked at there: megabytes of the data files that are resident in a process, its share of
+them where others hold the same pages (proportional set size), and what is its own beside them (/proc/PID/smaps).
 """
 
 import argparse
-import sys
-from collections.abc import Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
+from fttune.backbones import catalog
 from fttune.data.readers import ImageRef
-from fttune.data.store import ImageStore, build, open_store
-from fttune.feature_cache import FeatureKey, reach
+from fttune.data.store import ImageStore, build
+from fttune.layers import LayerSpec
+from fttune.record import CurvePoint
+from fttune.runtime import Runtime
+from fttune.training.run import run_trial
+from fttune.trial import Cell, HParams, Trial, stored_size
 
-SIDE, WIDTH = 147, 4096
-KEY = FeatureKey(weights="w", data="d", backbone="b", resize="crop", image_size=128)
+SIZE, HELD_OUT = 128, 50  # pixels; images per class of val and of test
+KINDS = {"tuned": ("tiny", "T(1-3)R(4)"), "frozen": ("efficientnet_lite0", "F(1-5)R(6-10)")}
 
 
 class Made:
-    """Images made of noise."""
+    """Images made of noise, of two classes."""
 
     def __init__(self, count: int) -> None:
         self.classes = ("one", "two")
@@ -41,23 +44,42 @@ class Made:
 
         from PIL import Image
 
-        noise = np.random.default_rng(int(ref.key)).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+        side = stored_size(SIZE)
+        noise = np.random.default_rng(int(ref.key)).integers(0, 256, (side, side, 3), np.uint8)
         Image.fromarray(noise).save(held := BytesIO(), "bmp")
         return held.getvalue()
 
 
-def forward(missing: np.ndarray, layers: object) -> Iterator[dict[int, torch.Tensor]]:
-    for start in range(0, len(missing), 256):
-        yield {1: torch.rand(len(missing[start : start + 256]), WIDTH)}
+def trial_of(kind: str, store: ImageStore) -> Trial:
+    """One pass over the training images."""
+    backbone, spec = KINDS[kind]
+    each = len(store.labels) // 2 - 2 * HELD_OUT
+    batch = min(64, 2 * each)
+    steps = 2 * each // batch
+    return Trial(
+        cell=Cell(
+            dataset="made",
+            images_per_class=each,
+            backbone=backbone,
+            spec=LayerSpec.parse(spec),
+        ),
+        hparams=HParams(lr=1e-3, steps=steps, report_every=steps, batch_size=batch, image_size=SIZE, views="center"),
+        seed=0,
+        val_per_class=HELD_OUT,
+        test_per_class=HELD_OUT,
+        data_digest=store.digest,
+        weights_digest=catalog.weights_digest(backbone),
+    )
 
 
-def work(root: Path, digest: str, count: int, wire: Connection) -> None:
-    """Read everything, say so, wait to be let go."""
-    store = open_store(root=root / "store", digest=digest, size=SIDE, resize="crop")
-    table = reach(root / "cache", KEY, [1], np.arange(count) * 256, forward)[1]
-    total = sum(int(block.sum()) for block in store.pixels) + float(table.segments[0].sum())
-    wire.send(total)
-    wire.recv()
+def work(trial: Trial, runtime: Runtime, wire: Connection) -> None:
+    """Train; at the last report say so, and wait to be let go."""
+
+    def report(point: CurvePoint) -> None:
+        wire.send(point.step)
+        wire.recv()
+
+    run_trial(trial, runtime, report)
 
 
 def resident(pid: int) -> tuple[float, float, float]:
@@ -76,11 +98,11 @@ def resident(pid: int) -> tuple[float, float, float]:
     return mapped / 1e3, share / 1e3, own / 1e3
 
 
-def measure(root: Path, store: ImageStore, count: int, processes: int) -> tuple[float, ...]:
+def measure(trial: Trial, runtime: Runtime, processes: int) -> tuple[float, ...]:
     """Means over the processes while all of them hold everything."""
     context = get_context("spawn")
     pipes = [context.Pipe() for _ in range(processes)]
-    workers = [context.Process(target=work, args=(root, store.digest, count, there)) for _, there in pipes]
+    workers = [context.Process(target=work, args=(trial, runtime, there)) for _, there in pipes]
     for worker in workers:
         worker.start()
     for here, _ in pipes:
@@ -94,20 +116,19 @@ def measure(root: Path, store: ImageStore, count: int, processes: int) -> tuple[
 
 
 def main() -> None:
-    """One line for each number of processes."""
+    """A Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=4000)
     count = parser.parse_args().images
+    print("| trials | side by side | data in each, MB | its share of it | its own beside it |\n|---|---|---|---|---|")
     with TemporaryDirectory() as folder:
         root = Path(folder)
-        store = build(Made(count), name="made", size=SIDE, resize="crop", root=root / "store")
-        reach(root / "cache", KEY, [1], np.arange(count) * 256, forward)
-        print(f"images {count * SIDE**2 * 3 / 1e6:.0f} MB, features {count * WIDTH * 4 / 1e6:.0f} MB", file=sys.stderr)
-        for processes in (1, 2, 4, 8):
-            mapped, share, own = measure(root, store, count, processes)
-            print(
-                f"{processes} processes: {mapped:.0f} MB of data in each, {share:.0f} its share, {own:.0f} MB its own"
-            )
+        store = build(Made(count), name="made", size=stored_size(SIZE), resize="crop", root=root / "store")
+        runtime = Runtime(store=root / "store", cache=root / "cache", device="cpu", threads=1)
+        for kind in KINDS:
+            for processes in (1, 2, 4, 8):
+                numbers = measure(trial_of(kind, store), runtime, processes)
+                print(f"| {kind} | {processes} | {' | '.join(f'{number:.0f}' for number in numbers)} |", flush=True)
 
 
 if __name__ == "__main__":

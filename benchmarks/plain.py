@@ -56,7 +56,9 @@ def loaders(split: dict[str, list[tuple[str, int]]], grid: dict[str, Any]) -> tu
     return train, *(DataLoader(Files(split[part], plain), 64, **ahead) for part in ("val", "test"))
 
 
-def network(grid: dict[str, Any], top: int, freeze: bool, classes: int) -> tuple[nn.Sequential, list[Any], int]:
+def network(
+    grid: dict[str, Any], top: int, freeze: bool, classes: int, seed: int
+) -> tuple[nn.Sequential, list[Any], int]:
     """The backbone with `top` new layers, the groups of the optimiser (at a rate of one)."""
     from fttune.backbones import catalog
     from fttune.backbones.staged import initialise, replace_classifier
@@ -66,7 +68,7 @@ def network(grid: dict[str, Any], top: int, freeze: bool, classes: int) -> tuple
     replace_classifier(net, classes)
     copied, new = net[:-top], net[-top:]
     for position, stage in enumerate(new):
-        initialise(stage, position, fills[len(copied) + position] if fills else None)
+        initialise(stage, 1000 * seed + position, fills[len(copied) + position] if fills else None)
         for part in stage.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.momentum = 0.1  # this network's own, 0.01, is for hundreds of thousands of steps
@@ -87,13 +89,14 @@ def accuracy(net: nn.Module, data: DataLoader[Any]) -> float:
 def train(config: dict[str, Any], grid: dict[str, Any]) -> None:
     """One trial."""
     start = time.perf_counter()
-    torch.set_num_threads(1)
-    torch.manual_seed(config["seed"])
     split = grid["splits"][config["split"]]
+    seed = 100 * split["seed"] + config["seed"]
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     shown, val, test = loaders(split["files"], grid)
-    net, groups, copied = network(grid, config["top"], config["mode"] == "freeze", split["classes"])
+    net, groups, copied = network(grid, config["top"], config["mode"] == "freeze", split["classes"], seed)
     net.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     rates = [{"params": group["params"], "lr": config["lr"] * group["scale"]} for group in groups]
     optimiser = torch.optim.SGD(rates, momentum=0.9, weight_decay=5e-4)

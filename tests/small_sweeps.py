@@ -130,15 +130,16 @@ def assert_as_if_nothing_had_happened(uri: str, sweep: Path, trials: int, steps:
 
 
 class Driver:
-    """A `fttune run` in a process of its own, which may be killed."""
+    """A `fttune run` in a process of its own, which may be killed; `before`: a command that takes it elsewhere."""
 
-    def __init__(self, folder: Path, *words: object) -> None:
+    def __init__(self, folder: Path, *words: object, before: Sequence[str] = (), **environment: str) -> None:
         self._told = folder / f"driver-{time.monotonic_ns()}.txt"
         with self._told.open("w") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fttune.cli", "run", *map(str, words)],
+                [*before, sys.executable, "-m", "fttune.cli", "run", *map(str, words)],
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
+                env={**os.environ, **environment},
                 start_new_session=True,
             )
 
