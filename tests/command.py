@@ -1,7 +1,7 @@
 """The command line as processes of their own, forked from one that has loaded it: whole commands, started in no time.
 
-What starts anew each time, and so shows a command's own loading and its end, is `small_sweeps.fttune_anew`, which
-`fttune run` goes through, `small_sweeps.Driver` and the soak.
+Ray is loaded anew by each, since it reads its settings then. What starts anew altogether, and so shows a command's own
+loading and its end, is `small_sweeps.fttune_anew`, `small_sweeps.Driver` and the soak.
 """
 
 import atexit
@@ -18,7 +18,7 @@ _FORKED.set_forkserver_preload(
     ["fttune.cli", "fttune.session", "fttune.training.run", "mlflow", "optuna", "torchvision"]
 )
 
-_LONGEST = 120  # seconds
+_LONGEST = 240  # seconds
 
 
 def run_command(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

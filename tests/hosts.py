@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from fttune.tracking.runs import Tracker
-from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, write_sweep
+from small_sweeps import SIDE_BY_SIDE, Driver, assert_as_if_nothing_had_happened, database, write_sweep
 
 _GRID = {
     "datasets": {"mine": {"path": "photos", "images_per_class": [2, 5], "val": 3, "test": 5}},
@@ -101,7 +101,7 @@ def host(name: str, temp: Path, store: str | None, *words: str) -> Iterator[Host
 
 def cross(folder: Path, case: str) -> None:
     """Run one case in `folder`."""
-    sweep = write_sweep(folder, tables=True, grid=_GRID, train=_TRAIN, resources={"checkpoint_seconds": 0.2})
+    sweep = write_sweep(folder, tables=True, grid=_GRID, train=_TRAIN, resources=SIDE_BY_SIDE)
     places = {name: Path(os.environ[f"FTTUNE_{name}"]) for name in ("STORE", "STATE")}
     places["STORE"].mkdir()
     with (

@@ -23,6 +23,8 @@ from fttune.training.run import run_trial
 from images import make_folder
 from stores import curve_of, make_database, runs_of, wait_until
 
+SIDE_BY_SIDE = {"checkpoint_seconds": 0.2, "max_concurrent": 2}  # resources of trials that save themselves all the time
+
 # Of a record: how the machine went about a trial, not the trial itself. Trials that train together come out as alone,
 # and a fault parts them.
 _OF_THE_MACHINE = {
@@ -49,8 +51,10 @@ def write_sweep(folder: Path, *, tables: bool = False, **changes: Any) -> Path:
         },
         "train": {"lr": 0.05, "steps": 12, "batch_size": 6, "image_size": 32, "report_every": 4, "views": "flip"},
     } | changes
-    # A network takes seconds to be made ready for MLflow, which only tests of networks are worth.
+    # A network takes seconds to be made ready for MLflow, which only tests of networks are worth; a second process
+    # takes as long to start, which only tests of trials side by side are.
     sweep["train"] = {"keep": "none"} | sweep["train"]
+    sweep["resources"] = {"max_concurrent": 1} | sweep.get("resources", {})
     path = folder / f"{sweep['name']}.yaml"
     path.write_text(yaml.safe_dump(sweep))
     return path
@@ -62,9 +66,6 @@ def database(folder: Path) -> str:
 
 
 def fttune(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    # Ray reads its settings when it is loaded, and leaves some in the environment of a process that ran it.
-    if words[0] in ("run", "recommend"):
-        return fttune_anew(*words, **environment)
     return run_command([*map(str, words)], {**os.environ, **environment})
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fttune.sweep.ledger import TRIES
-from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, fttune, gone, write_sweep
+from small_sweeps import SIDE_BY_SIDE, Driver, assert_as_if_nothing_had_happened, database, fttune, gone, write_sweep
 from stores import wait_until
 
 _GRID = {
@@ -36,9 +36,7 @@ def soak(folder: Path, *, trials: int, pause: float, seed: int, most: float = ma
     After `most` kills what is left runs quietly. Returns how many were killed.
     """
     seeds = list(range(trials // 12))
-    sweep = write_sweep(
-        folder, tables=True, grid=_GRID | {"seeds": seeds}, train=_TRAIN, resources={"checkpoint_seconds": 0.2}
-    )
+    sweep = write_sweep(folder, tables=True, grid=_GRID | {"seeds": seeds}, train=_TRAIN, resources=SIDE_BY_SIDE)
     chance, kills, everyone = random.Random(seed), Counter[str](), set[int]()
     driver = _Target(folder, sweep)
     while True:

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from fttune.tracking.runs import Tracker
-from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, fttune, gone, running, write_sweep
+from small_sweeps import (
+    SIDE_BY_SIDE,
+    Driver,
+    assert_as_if_nothing_had_happened,
+    database,
+    fttune,
+    gone,
+    running,
+    write_sweep,
+)
 from stores import curve_of, runs_of
 
 GRID = {
@@ -46,7 +55,7 @@ def test_a_node_that_joins_and_vanishes_costs_its_trials_no_failure(
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'once'}:{os.environ.get('PYTHONPATH', '')}")
     every = 1000  # steps; trials must be under way until the second node has come
     train = TRAIN | {"steps": 3 * every, "report_every": every}
-    sweep = write_sweep(tmp_path, tables=True, grid=GRID, train=train, resources={"checkpoint_seconds": 0.2})
+    sweep = write_sweep(tmp_path, tables=True, grid=GRID, train=train, resources=SIDE_BY_SIDE)
     with nodes(1) as cluster:
         driver = Driver(tmp_path, sweep, "--address", cluster.address)
         under_way = tmp_path / "fttune_state" / "checkpoints"

@@ -17,7 +17,7 @@ from test_unfinished_store import reads
 from command import run_command
 from fttune.tracking.runs import Tracker
 from fttune.trial import stored_size
-from small_sweeps import Driver, assert_as_if_nothing_had_happened, database, fttune, gone, write_sweep
+from small_sweeps import SIDE_BY_SIDE, Driver, assert_as_if_nothing_had_happened, database, fttune, gone, write_sweep
 from soak import soak
 from stores import free_port, make_database, runs_of, serving
 
@@ -100,7 +100,7 @@ def _shut_down(driver: Driver) -> None:
 
 def test_there_is_one_driver_at_a_time_and_whatever_ends_it_the_same_command_goes_on(tmp_path: Path) -> None:
     grid, left = GRID | {"modes": ["tune"]}, list[int]()
-    sweep = write_long_sweep(tmp_path, grid=grid, train=LONGER)
+    sweep = write_long_sweep(tmp_path, grid=grid, train=LONGER, resources=SIDE_BY_SIDE)
     run_command(["--help"], os.environ)  # what commands are forked from takes seconds to load, the first time
     for end, code in ((_kill, -9), (_interrupt_twice, 130), (_shut_down, 130)):
         begun = time.time()
@@ -161,9 +161,8 @@ def test_an_interrupt_saves_what_runs_and_the_line_it_prints_goes_on(tmp_path: P
 
 def test_a_tracker_that_goes_away_and_comes_back_in_mid_sweep_gets_everything_once(tmp_path: Path) -> None:
     store, port = make_database(tmp_path), free_port()
-    resources = {"checkpoint_seconds": 0.2, "max_concurrent": 1}
     tracking = {"uri": f"http://127.0.0.1:{port}"}
-    sweep = write_long_sweep(tmp_path, train=LONGER, tracking=tracking, resources=resources)
+    sweep = write_long_sweep(tmp_path, train=LONGER, tracking=tracking)
     with ExitStack() as server:
         server.enter_context(serving(store, port, tmp_path))
         driver = Driver(tmp_path, sweep)

@@ -97,7 +97,7 @@ def loaded(*words: object) -> list[str]:
 
 
 def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path, tables=True, resources={"max_concurrent": 1})
+    sweep = write_sweep(tmp_path, tables=True)
     (tmp_path / "no_folder").write_text("in the way of the feature cache")
     broken = fttune("run", sweep, FTTUNE_CACHE=str(tmp_path / "no_folder"))
     assert broken.returncode == 1
@@ -149,7 +149,7 @@ def test_trials_that_train_together_are_logged_each_for_itself_and_go_on_where_t
 
 def test_a_server_killed_in_mid_sweep_is_caught_up_later(tmp_path: Path) -> None:
     store, port = make_database(tmp_path), free_port()
-    sweep = write_sweep(tmp_path, tracking={"uri": f"http://127.0.0.1:{port}"}, resources={"max_concurrent": 1})
+    sweep = write_sweep(tmp_path, tracking={"uri": f"http://127.0.0.1:{port}"})
     words = [sys.executable, "-m", "fttune.cli", "run", str(sweep)]
     with ExitStack() as server:
         server.enter_context(serving(store, port, tmp_path))
@@ -201,7 +201,7 @@ def test_a_quarter_of_a_gpu_puts_four_trials_side_by_side(tmp_path: Path) -> Non
     from fttune.sweep.tune import run_jobs
 
     path = write_sweep(tmp_path, train={"lr": 0.05, "steps": 1500, "image_size": 32, "report_every": 20})
-    sweep = load_sweep(path, ["resources.gpu=0.25", "resources.cpu=0.5"])
+    sweep = load_sweep(path, ["resources.gpu=0.25", "resources.cpu=0.5", "resources.max_concurrent=null"])
     runtime: Runtime = machine(sweep)
     ground = prepare(sweep, runtime, lambda *_: None)
     watcher = Watcher()

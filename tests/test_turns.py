@@ -72,7 +72,7 @@ def test_a_sweep_is_seen_from_anywhere_run_once_and_taken_over_when_its_driver_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = {"steps": 400, "batch_size": 6, "image_size": 32, "report_every": 200, "views": "flip"}
-    sweep, uri = write_sweep(tmp_path, tables=True, train=train, resources={"max_concurrent": 1}), database(tmp_path)
+    sweep, uri = write_sweep(tmp_path, tables=True, train=train), database(tmp_path)
     driver = Driver(tmp_path, sweep)
     driver.until(lambda: " 1/8 " in driver.told)
     workers = driver.workers()
@@ -116,7 +116,7 @@ def test_a_sweep_is_seen_from_anywhere_run_once_and_taken_over_when_its_driver_i
 
 def test_a_budget_ends_a_sweep_with_what_is_left_and_the_same_command_goes_on(tmp_path: Path) -> None:
     notify = {"command": f"cat >> {tmp_path}/told; echo >> {tmp_path}/told"}
-    sweep = write_sweep(tmp_path, tables=True, resources={"max_concurrent": 1}, notify=notify)
+    sweep = write_sweep(tmp_path, tables=True, notify=notify)
     first = fttune("run", sweep, "notify.url=http://u:pw@127.0.0.1:9/key", "--budget", "trials=3")
     assert first.returncode == 3, first.stderr
     done = len(Tracker(database(tmp_path), "fttune").records())
