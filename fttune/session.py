@@ -155,7 +155,7 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         keeping = Keeping(sweep, runtime.networks, [*whole.done, *whole.failed, *whole.to_run], records)
         outcome = _train(found, measurements, choice, call, brake, writer, hook, keeping)
         waiting = writer.close()
-        for note in (*writer.notes, *outcome.notes, *impossible, *brake.notes):
+        for note in (*writer.notes, *impossible, *brake.notes):
             say(note)
         if not waiting and not writer.lost:
             keeping.settle(Models(tracker), call.again, say)
@@ -217,7 +217,8 @@ def _train(
     outcome.complete = outcome.complete and not (more and more.over)
     if seconds and outcome.complete:
         say(_compared(seconds, time.monotonic() - start))
-    outcome.notes = [*(more.notes if more else ()), *outcome.notes]
+    for note in more.notes if more else ():
+        say(note)
     return outcome
 
 

@@ -139,7 +139,7 @@ def test_what_runs_out_of_memory_is_given_a_larger_share_and_reported_once_a_who
     assert line == "error: resources.cpu: a trial asks for 2, but no machine of the cluster has more than 1"
     assert driver.told.count("out of memory in 0.25 of a GPU; tried again with twice the share") == 2
     assert driver.told.count("out of memory in 0.5 of a GPU; tried again with twice the share") == 1
-    assert re.search(r"FAILED .*injected: 1", driver.told)
+    assert re.search(r"tried again with twice the share\n(.*\n)*.*FAILED .*injected: 1", driver.told), "told at once"
     assert f"fttune run {sweep} --address {address} --retry-failed" in driver.told
     runs = {run.data.params["backbone"]: run for run in runs_of(database(tmp_path), "fttune")}
     assert {name: run.info.status for name, run in runs.items()} == {"half": "FINISHED", "never": "FAILED"}

@@ -208,6 +208,7 @@ def work(
                 more=more,
                 order=order,
                 stop=brake,
+                say=display.note,
             )
 
 

@@ -38,7 +38,6 @@ class Outcome:
 
     finished: list[RunRecord] = field(default_factory=list)
     failed: list[RunRecord] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # a line for each thing the user should be told
     lost: int = 0  # distances whose measurement failed
     complete: bool = False  # every job came to an end; otherwise interrupted or stopped at the first failure
 
@@ -86,11 +85,14 @@ class Ledger:
         shares: Sequence[float],
         meter: Meter | None = None,
         more: More = lambda record: (),
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
+        """`say`: tells the user a line."""
         self.outcome = Outcome()
         self.meter = meter or Meter()
         self.runs = [Run(job=job, share=share) for job, share in zip(jobs, shares, strict=True)]
-        self._listeners, self._more = listeners, more
+        self._listeners, self._more, self._say = listeners, more, say
+        self._said: set[str] = set()
         # Of what is asked for later nothing is measured: a GPU may not be free for it. What was too little is doubled.
         self._shares: dict[Cell, float] = {}
         for run in self.runs:
@@ -149,8 +151,7 @@ class Ledger:
     def _hear(self, run: Run, news: dict[str, Any]) -> None:
         key = news.get("trial") or keys(run.job)[0]
         if "note" in news:
-            if news["note"] not in self.outcome.notes:  # a full disk is met at each checkpoint
-                self.outcome.notes.append(news["note"])
+            self._tell(news["note"])
         elif "stopped" in news:
             run.stopped = True
         elif key in self._over:
@@ -165,6 +166,12 @@ class Ledger:
             run.ended.add(key)
             self._done(key, news)
 
+    def _tell(self, line: str) -> None:
+        """Once: a full disk is met at each checkpoint."""
+        if line not in self._said:
+            self._said.add(line)
+            self._say(line)
+
     def _done(self, key: str, news: dict[str, Any]) -> None:
         self._over.add(key)
         if "record" in news:
@@ -175,7 +182,7 @@ class Ledger:
 
     def _failed(self, run: Run, key: str, news: dict[str, Any]) -> None:
         if news["memory"] and run.share and run.share < 1:
-            self.outcome.notes.append(
+            self._tell(
                 f"{_name(run.job, key)}: out of memory in {run.share:.3g} of a GPU; tried again with twice the share"
             )
             run.cramped = True
@@ -194,7 +201,7 @@ class Ledger:
         """A machine lacks what a trial reads; whether that is no failure of the trial: it has just met another such."""
         if node not in self.unfit:
             self.unfit.add(node)
-            self.outcome.notes.append(f"{error.splitlines()[0]}; its trials are tried again elsewhere")
+            self._say(f"{error.splitlines()[0]}; its trials are tried again elsewhere")
         met = self._met.setdefault(key, set())
         new = node not in met
         met.add(node)
@@ -225,7 +232,7 @@ class Ledger:
         first = error.splitlines()[0]
         if isinstance(job, DistanceJob):
             self.outcome.lost += 1
-            self.outcome.notes.append(f"FAILED  {job.metric} distance of {job.dataset} not measured: {first}")
+            self._tell(f"FAILED  {job.metric} distance of {job.dataset} not measured: {first}")
             return
         (trial,) = (trial for trial in job.trials if trial.id == key)
         self._finish(RunRecord.of(trial, status="failed", error=first, git_commit=self._git_commit), trace)

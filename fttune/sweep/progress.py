@@ -92,6 +92,10 @@ class Display:
         interval = f"{record.value:.3f} [{record.low:.3f}, {record.high:.3f}]"
         self._say("distance", record.dataset, f"{record.metric} {interval} from {record.source}, n = {record.images}")
 
+    def note(self, line: str) -> None:
+        """Show a line of its own, at once."""
+        self.console.print(inert(line), soft_wrap=True, markup=False)
+
     def _render(self) -> RenderableType:
         return Group(*self._parts())
 
@@ -120,11 +124,10 @@ class Display:
             look = self._tally.look()
             self.console.print(f"{f'{look.ended}/{look.chosen}':>9}  {summary(look)}", soft_wrap=True, markup=False)
             if trouble := self._trouble():
-                self.console.print(inert(trouble), soft_wrap=True, markup=False)
+                self.note(trouble)
 
     def _say(self, place: str, name: str, result: str) -> None:
-        line = inert(_LINE.format(place=place, name=name, result=result))
-        self.console.print(line, soft_wrap=True, markup=False)
+        self.note(_LINE.format(place=place, name=name, result=result))
 
 
 def summary(look: Look) -> str:

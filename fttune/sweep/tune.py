@@ -46,27 +46,34 @@ def run_jobs(
     more: More | None = None,
     order: Order = lambda jobs, records: range(len(jobs)),
     stop: Callable[[Outcome], bool] = lambda outcome: False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Run every job to its end, in order, as many side by side as fit; processes are reused from job to job.
 
     `more` is asked at the end of each trial, from Tune's loop, for the jobs that follow from it; `order` now and then
-    for the places of those that wait, in the order in which they are to start.
+    for the places of those that wait, in the order in which they are to start. `say` tells the user a line.
 
     What is to be tried again (`Ledger` says what and how often) is, once the rest is done. Returns when all came to an
     end; or, what was under way being saved, with `complete` false: after an interrupt (SIGINT or SIGTERM), and as soon
     as `stop`, which is asked between any two events, says so.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    notes: list[str] = []
     given = shares(
         jobs,
         resources.gpu,
         machines.models(),
         runtime.state,
-        lambda model, some: _probe(model, some, runtime, supply, notes, stop),
+        lambda model, some: _probe(model, some, runtime, supply, say, stop),
     )
-    ledger = Ledger(jobs, listeners, runtime.git_commit, shares=given, meter=meter, more=more or (lambda record: ()))
-    ledger.outcome.notes += notes
+    ledger = Ledger(
+        jobs,
+        listeners,
+        runtime.git_commit,
+        shares=given,
+        meter=meter,
+        more=more or (lambda record: ()),
+        say=say,
+    )
     while ledger.runs and not stop(ledger.outcome) and _round(ledger, runtime, resources, supply, more, order, stop):
         pass
     return ledger.outcome
@@ -156,12 +163,12 @@ def _probe(
     bundles: Sequence[Bundle],
     runtime: Runtime,
     supply: Supply | None,
-    notes: list[str],
+    say: Callable[[str], None],
     stop: Callable[[Outcome], bool],
 ) -> Sequence[Footprint | None]:
     """Measure bundles on a whole GPU of a model, in one process, once one is free.
 
-    None for each, and a note, where that process dies or its model is gone; None too once `stop` says so.
+    None for each, and a line, where that process dies or its model is gone; None too once `stop` says so.
     """
     place = {model: 0.001} if model else {}
     asked = ray.remote(num_cpus=1, num_gpus=1, resources=place, max_retries=2)(_measure)
@@ -175,7 +182,7 @@ def _probe(
         ray.cancel(measuring, force=True)
     except RayError as error:
         why = str(error).splitlines()[0]
-    notes.append(f"what trials take of {gpu} was not measured: {why}")
+    say(f"what trials take of {gpu} was not measured: {why}")
     return [None] * len(bundles)
 
 
