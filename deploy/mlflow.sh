@@ -10,8 +10,9 @@ answers() { python -c "import sys, urllib.request as r; r.urlopen(sys.argv[1], t
 
 answers && exit 0
 mkdir -p "$FTTUNE_SHARED/mlartifacts"
+# The address of a database may hold a password, which a command line would show to all who list processes.
+export MLFLOW_BACKEND_STORE_URI="${FTTUNE_DATABASE:-sqlite:///$FTTUNE_SHARED/mlflow.db}"
 MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false nohup setsid mlflow server --host 127.0.0.1 --port "${MLFLOW_TRACKING_URI##*:}" --workers 1 \
-  --backend-store-uri "${FTTUNE_DATABASE:-sqlite:///$FTTUNE_SHARED/mlflow.db}" \
   --artifacts-destination "$FTTUNE_SHARED/mlartifacts" </dev/null >>"$FTTUNE_SHARED/mlflow.log" 2>&1 &
 for _ in $(seq 60); do
   answers && exit 0

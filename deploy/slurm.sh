@@ -9,7 +9,7 @@
 #SBATCH --exclusive
 #SBATCH --gpus-per-node=1
 #SBATCH --time=24:00:00
-#SBATCH --signal=TERM@180
+#SBATCH --signal=B:TERM@180
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail
@@ -23,5 +23,12 @@ mkdir -p "$FTTUNE_SHARED"
 test -s ~/.ray/auth_token || (umask 077 && ray get-auth-token --generate >/dev/null)
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
+# The driver alone is told to end, and has its trials saved; `ray symmetric-run`, which starts it, would kill it.
+driver="$FTTUNE_SHARED/driver-$SLURM_JOB_ID"
+trap 'kill -TERM "$(cat "$driver")" || true' TERM
 srun --kill-on-bad-exit=0 ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_JOB_NUM_NODES" \
-  --disable-usage-stats -- fttune run "$@" --address auto
+  --disable-usage-stats -- bash -c 'echo $$ >"$0" && exec fttune run "$@"' "$driver" "$@" --address auto &
+code=0
+while wait "$!" || code=$?; kill -0 "$!" 2>/dev/null; do code=0; done
+rm -f "$driver"
+exit "$code"

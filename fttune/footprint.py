@@ -53,8 +53,7 @@ def place(folder: Path, model: str, kind: str) -> Path:
 
 
 def share(known: Iterable[Footprint | None]) -> float:
-    """A share that holds on every model of GPU of a cluster; a guess where any of them was not measured."""
+    """A share that holds on every model of GPU of a cluster; where one was not measured, no less than a guess."""
     found = list(known)
-    if not found or None in found:
-        return UNKNOWN
-    return max(one.share for one in found if one)
+    guess = [] if found and None not in found else [UNKNOWN]
+    return max(*guess, *(one.share for one in found if one), 0.0)

@@ -3,6 +3,7 @@
 import copy
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from stores import wait_until
 
 Config = dict[str, Any]
 
@@ -256,6 +259,54 @@ def test_the_scripts_parse_and_listen_nowhere_but_on_loopback(script: Path) -> N
 
 def test_the_tracking_server_listens_on_loopback() -> None:
     assert "mlflow server --host 127.0.0.1 " in (ROOT / "deploy" / "mlflow.sh").read_text()
+
+
+def test_no_script_shows_the_address_of_a_database_to_who_lists_processes() -> None:
+    for script in (ROOT / "deploy").glob("*.sh"):
+        assert "--backend-store-uri" not in script.read_text()
+
+
+STAND_INS = {
+    "scontrol": "#!/bin/sh\necho here\n",
+    "srun": '#!/bin/sh\nshift\n"$@"\n',
+    "ray": '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\n"$@"\n',
+    "fttune": f"""#!{sys.executable}
+import pathlib, signal, sys, time
+def end(*_):
+    time.sleep(0.5)
+    pathlib.Path("saved").touch()
+    sys.exit(130)
+signal.signal(signal.SIGTERM, end)
+pathlib.Path("up").touch()
+time.sleep(60)
+""",
+}
+
+
+def test_a_job_of_slurm_whose_time_is_nearly_over_tells_the_driver_and_waits_for_it(tmp_path: Path) -> None:
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("a")
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    for name, text in STAND_INS.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    slurm = {
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_JOB_NODELIST": "here",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_JOB_ID": "7",
+    }
+    job = subprocess.Popen(
+        ["bash", ROOT / "deploy" / "slurm.sh", "sweep.yaml"],
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+        | {f"SLURM_{name}": value for name, value in slurm.items()},
+    )
+    wait_until((tmp_path / "up").exists)
+    job.terminate()  # as --signal=B:TERM does: the script alone hears it
+    assert job.wait(30) == 130
+    assert (tmp_path / "saved").exists()
 
 
 def test_a_broken_script_would_not_parse(tmp_path: Path) -> None:

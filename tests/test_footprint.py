@@ -85,6 +85,12 @@ def test_a_gpu_that_nobody_could_measure_is_shared_by_four(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir()), "a guess is not kept as a measurement"
 
 
+def test_where_one_model_was_not_measured_what_another_takes_still_counts(tmp_path: Path) -> None:
+    probe = Probe(large=60.0, small=None)
+    (share,) = shares([Bundle.alone(TUNED)], "auto", ["large", "small"], tmp_path, probe)
+    assert share == taking(60.0).share > footprint.UNKNOWN
+
+
 @pytest.mark.parametrize(("wanted", "models", "share"), [(0.5, ["x"], 0.5), (2, ["x"], 2.0), ("auto", [], 0.0)])
 def test_a_share_that_is_given_is_taken_and_nothing_is_measured(
     wanted: float | str, models: list[str], share: float

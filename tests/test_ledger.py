@@ -173,6 +173,28 @@ def test_what_waits_is_given_the_share_that_its_cell_was_found_to_need_and_what_
     assert (first.share, second.share, third.share) == (0.25, 0.25, 0.5)
 
 
+def test_what_ray_was_asked_a_place_for_is_judged_by_the_share_it_has() -> None:
+    ledger, heard = begin(*((trial,) for trial in TRIALS[:2]), share=0.25)
+    first, held = ledger.runs
+    ledger.started(first)
+    held.given = True
+    ledger.hear(first, "n", [error(TRIALS[0], memory=True)])
+    assert held.share == 0.25
+    ledger.started(held)
+    ledger.hear(held, "n", [error(TRIALS[1], memory=True)])
+    assert ledger.close(())
+    assert [run.share for run in ledger.runs] == [0.5, 0.5]
+    assert not heard.ends
+
+
+def test_a_machine_that_lacks_some_images_is_given_trials_on_others() -> None:
+    other = replace(TRIALS[1], data_digest="of another set")
+    ledger, _ = begin((TRIALS[0],), (other,))
+    ledger.hear(ledger.runs[0], "n", [error(TRIALS[0]) | {"unfit": True}])
+    assert ledger.unfit(ledger.runs[0].job) == {"n"}
+    assert ledger.unfit(ledger.runs[1].job) == set()
+
+
 def test_what_a_search_asks_for_later_gets_the_share_that_its_cell_was_found_to_need() -> None:
     asked = [Bundle.alone(TRIALS[1])]
     ledger = Ledger([Bundle.alone(TRIALS[0])], [], "abc", shares=[0.25], more=lambda record: [asked.pop()])
@@ -196,7 +218,7 @@ def test_what_a_machine_lacks_is_its_own_fault_and_tried_elsewhere_but_not_for_e
         assert not heard.ends
         for run in ledger.runs:
             ledger.hear(run, node, [error(run.job.trials[0]) | {"unfit": True}])  # pyright: ignore
-        assert node in ledger.unfit
+        assert node in ledger.unfit(Bundle.alone(TRIALS[0]))
         assert ledger.close(())
     assert [status for _, status, _ in heard.ends] == ["failed", "failed"]
     assert len(heard.lines) == len({*nodes}), "each machine is told of once"

@@ -1,5 +1,6 @@
 """Nothing that a writer was told is lost, and nothing is written twice."""
 
+import errno
 import json
 import os
 import resource
@@ -264,6 +265,32 @@ def test_what_neither_disk_nor_tracker_takes_is_not_said_to_wait(away: Tracker, 
     assert refused.endswith("spool: cannot write the spool: no room left; what cannot be written waits in memory")
     assert lost == f"{EVENTS + 1} of the events that wait could not be kept: their trials run again"
     assert len(times(tmp_path / "spool")) == 1
+
+
+@pytest.mark.usefixtures("_no_sync")
+def test_a_disk_that_refuses_to_sync_keeps_nothing_from_the_tracker(tracker: Tracker, tmp_path: Path) -> None:
+    with Writer(tracker, tmp_path / "spool", "small") as writer:
+        run(writer, TRIALS[0])
+        assert writer.close() == 0
+    check(tracker.uri, TRIALS[:1])
+
+
+@pytest.mark.usefixtures("_no_sync")
+def test_what_a_disk_did_not_sync_is_not_said_to_wait_there(away: Tracker, tmp_path: Path) -> None:
+    with Writer(away, tmp_path / "spool", "small") as writer:
+        run(writer, TRIALS[0])
+        assert writer.close() == EVENTS
+    assert writer.notes[-1] == f"{EVENTS} of the events that wait could not be kept: their trials run again"
+
+
+@pytest.fixture
+def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk of a network whose quota is over, as it is told at a sync alone."""
+
+    def refuse(file: int) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "fsync", refuse)
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 6))

@@ -1,7 +1,7 @@
 """How Tune comes by the runs of a ledger: one by one, those too that are added while others run."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -26,9 +26,15 @@ class Later:
 class Feed(Searcher):
     """Tune asks it for another run as soon as there may be room for one."""
 
-    def __init__(self, runs: Sequence[Run], most: int | None, *, waits: bool) -> None:
-        """`most` at once; `waits` while any run is open, for what may follow from it."""
+    def __init__(
+        self, runs: Sequence[Run], most: int | None, *, waits: bool, avoid: Callable[[Run], Collection[str]]
+    ) -> None:
+        """`most` at once; `waits` while any run is open, for what may follow from it.
+
+        `avoid` tells the machines that a run is not to be given to.
+        """
         super().__init__()
+        self._avoid = avoid
         self._runs, self._most, self._waits, self._known = runs, most, waits, len(runs)
         self._seen, self._left, self._open = 0, deque[int](), set[str]()
 
@@ -41,9 +47,10 @@ class Feed(Searcher):
         self._open.add(trial_id)
         number = self._left.popleft()
         run = self._runs[number]
+        run.given = True
         # Tune writes down each config again and again: what workers know already is told by its number.
         later = None if number < self._known else Later(job=run.job)
-        return {"job": number, "share": run.share, "later": later}
+        return {"job": number, "share": run.share, "avoid": sorted(self._avoid(run)), "later": later}
 
     @property
     def left(self) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from fttune.bundle import Bundle
 from fttune.distance.job import DistanceJob
+from fttune.distance.sample import Sample
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.sweep.meter import Meter
 from fttune.trial import Cell, Trial
@@ -48,7 +49,7 @@ class Run:
 
     job: Job
     share: float  # of a GPU
-    begun: bool = False  # a worker was given it
+    given: bool = False  # Ray was asked for a place for it: its share stays as it is
     node: str = ""  # where it runs, once it has told
     died: float = 0.0  # when its process was found to be gone, by time.monotonic; 0: it was not
     why: str = ""  # as Ray tells it
@@ -98,7 +99,7 @@ class Ledger:
         for run in self.runs:
             self._need(run, run.share)
         self._git_commit = git_commit
-        self.unfit: set[str] = set()  # machines that lack what trials read
+        self._unfit: dict[frozenset[str], set[str]] = {}  # by what jobs read, the machines that lack some of it
         self._met: dict[str, set[str]] = {}  # of each trial, those that it was on
         self._over: set[str] = set()
         self._failures: Counter[str] = Counter()
@@ -110,7 +111,7 @@ class Ledger:
             self._shares[cell] = max(share, self._shares.get(cell, 0.0))
 
     def started(self, run: Run) -> None:
-        run.begun = True
+        run.given = True
         self.meter.begin(id(run), keys(run.job), run.share)
         for trial in _trials(run.job):
             for listener in self._listeners:
@@ -118,7 +119,7 @@ class Ledger:
 
     def hear(self, run: Run, node: str, news: Sequence[dict[str, Any]]) -> None:
         """What a worker on `node` tells of a run."""
-        run.node, run.begun = node, True
+        run.node, run.given = node, True
         for one in news:
             self._hear(run, one)
         if not run.open:
@@ -188,19 +189,24 @@ class Ledger:
             run.cramped = True
             self._need(run, run.next_share)
             for other in self.runs:  # those that wait would run out of it too
-                if not other.begun and (cells := {trial.cell for trial in _trials(other.job)}):
+                if not other.given and (cells := {trial.cell for trial in _trials(other.job)}):
                     other.share = max(other.share, *(self._shares[cell] for cell in cells))
             return
-        if news.get("unfit") and self._lacks(run.node, key, news["error"]):
+        if news.get("unfit") and self._lacks(run, key, news["error"]):
             return
         self._failures[key] += 1
         if news["final"] or self._failures[key] >= TRIES:
             self._give_up(run.job, key, news["error"], news["traceback"])
 
-    def _lacks(self, node: str, key: str, error: str) -> bool:
+    def unfit(self, job: Job) -> set[str]:
+        """The machines that lack what a job reads, as far as that is known."""
+        return self._unfit.setdefault(_reads(job), set())
+
+    def _lacks(self, run: Run, key: str, error: str) -> bool:
         """A machine lacks what a trial reads; whether that is no failure of the trial: it has just met another such."""
-        if node not in self.unfit:
-            self.unfit.add(node)
+        node, unfit = run.node, self.unfit(run.job)
+        if node not in unfit:
+            unfit.add(node)
             self._say(f"{error.splitlines()[0]}; its trials are tried again elsewhere")
         met = self._met.setdefault(key, set())
         new = node not in met
@@ -254,6 +260,14 @@ def _trials(job: Job) -> tuple[Trial, ...]:
 def keys(job: Job) -> list[str]:
     """What news of a job are told under: a trial's id, or what tells one measurement from another."""
     return [trial.id for trial in job.trials] if isinstance(job, Bundle) else [repr(job.id)]
+
+
+def _reads(job: Job) -> frozenset[str]:
+    """The digests of the images and weights that a job reads."""
+    if isinstance(job, Bundle):
+        return frozenset((job.trials[0].data_digest, job.trials[0].weights_digest))
+    source = (job.source.data_digest,) if isinstance(job.source, Sample) else ()
+    return frozenset((job.sample.data_digest, job.sample.weights_digest, *source))
 
 
 def _name(job: Job, key: str) -> str:

@@ -36,7 +36,7 @@ def models() -> list[str]:
 
 def avoidable(unfit: Collection[str], cpu: float, gpu: float) -> set[str]:
     """The machines that lack what trials read, as long as another could take a trial."""
-    return set(unfit) if _fits(cpu, gpu, but=unfit) else set()
+    return set(unfit) if unfit and _fits(cpu, gpu, but=unfit) else set()
 
 
 def await_place(resources: Resources, stop: Callable[[], bool]) -> bool:

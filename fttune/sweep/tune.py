@@ -89,15 +89,19 @@ def _round(
     stop: Callable[[Outcome], bool],
 ) -> bool:
     """Give every run of the ledger to a worker once; False when it was ended before all of them had."""
-    avoid = machines.avoidable(ledger.unfit, resources.cpu, max(run.share for run in ledger.runs))
     dead = machines.ids(alive=False)  # not those that live: a node may join during the round, and vanish in it
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
         known = [run.job for run in ledger.runs]
         worker = tune.with_parameters(_Worker, jobs=known, runtime=runtime, supply=supply)
-        feed = Feed(ledger.runs, resources.max_concurrent, waits=more is not None)
+        feed = Feed(
+            ledger.runs,
+            resources.max_concurrent,
+            waits=more is not None,
+            avoid=lambda run: machines.avoidable(ledger.unfit(run.job), resources.cpu, run.share),
+        )
         queue = Queue(feed, lambda waiting: _ordered(waiting, ledger, order))
         tuner = tune.Tuner(
-            tune.with_resources(worker, lambda config: _bundle(resources.cpu, config["share"], avoid)),
+            tune.with_resources(worker, lambda config: _bundle(resources.cpu, config["share"], config["avoid"])),
             tune_config=tune.TuneConfig(reuse_actors=True, search_alg=feed, scheduler=queue, num_samples=-1),
             run_config=tune.RunConfig(
                 storage_path=folder,

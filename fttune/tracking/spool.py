@@ -83,16 +83,23 @@ class Spool:
                 self._file.truncate(0)
 
     def sync(self) -> None:
-        """Wait until the disk has every line."""
-        os.fsync(self._file.fileno())
+        """Wait until the disk has every line; StoreError where it refuses, as one on a network does only now."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot write the spool: {error.strerror}") from None
 
     def close(self) -> int:
-        """Let go of the file; what waits stays in it, but for so many events for which the disk has no room."""
+        """Let go of the file; what waits stays in it, but for so many events that the disk may not have."""
         with suppress(StoreError):
             self._pay()
-        self.sync()
+        lost = len(self._owed)
+        try:
+            self.sync()
+        except StoreError:
+            lost = len(self._waiting)
         self._file.close()
-        return len(self._owed)
+        return lost
 
     def _pay(self) -> None:
         while self._owed:

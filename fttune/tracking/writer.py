@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -164,7 +165,8 @@ class Writer:
         try:
             self._beat()
             while not self.lost and (batch := self._spool.head(_BATCH)):
-                self._spool.sync()
+                with suppress(StoreError):  # what a disk refuses the tracker may still have
+                    self._spool.sync()
                 if self._write(batch):
                     self._spool.drop(batch[-1].number)
                     self._beat()
