@@ -15,6 +15,7 @@ from fttune.layers import LayerSpec
 from fttune.record import CurvePoint
 from fttune.training.inputs import FeatureInputs
 from fttune.training.loop import Best, Labelled, Scores, fit, score
+from fttune.training.optimiser import SGD
 from fttune.training.steps import Batches, Training
 from fttune.training.surgery import Student
 from values import HPARAMS
@@ -163,3 +164,20 @@ def test_another_mistake_in_a_network_keeps_its_own_words() -> None:
     broken = replace(data(student), logits=lambda batch: torch.tensor(int("odd")))
     with pytest.raises(ValueError, match="invalid literal"):
         Training.begin(student, 24, HPARAMS, seed=0).advance(broken, 1)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_descent_is_torchs_own(momentum: float) -> None:
+    def weights(kind: type[torch.optim.SGD]) -> torch.Tensor:
+        generator, net = torch.Generator().manual_seed(0), torch.nn.Linear(6, 3)
+        net.load_state_dict({"weight": torch.ones(3, 6), "bias": torch.zeros(3)})
+        groups = [{"params": [net.weight], "lr": 0.1}, {"params": [net.bias], "lr": 0.2, "weight_decay": 0.0}]
+        optimiser = kind(groups, momentum=momentum, weight_decay=0.01, fused=True)
+        for _ in range(5):
+            optimiser.zero_grad()
+            net(torch.randn(4, 6, generator=generator)).square().sum().mul(0.01).backward()
+            optimiser.step()
+        return torch.cat([net.weight.detach().ravel(), net.bias.detach()])
+
+    assert torch.equal(weights(SGD), weights(torch.optim.SGD))
+    assert not torch.equal(weights(SGD), torch.cat([torch.ones(18), torch.zeros(3)]))
