@@ -93,7 +93,7 @@ class Ledger:
         self.meter = meter or Meter()
         self.runs = [Run(job=job, share=share) for job, share in zip(jobs, shares, strict=True)]
         self._listeners, self._more, self._say = listeners, more, say
-        self._said: set[str] = set()
+        self._noted: set[str] = set()
         # Of what is asked for later nothing is measured: a GPU may not be free for it. What was too little is doubled.
         self._shares: dict[Cell, float] = {}
         for run in self.runs:
@@ -152,7 +152,7 @@ class Ledger:
     def _hear(self, run: Run, news: dict[str, Any]) -> None:
         key = news.get("trial") or keys(run.job)[0]
         if "note" in news:
-            self._tell(news["note"])
+            self._note(news["note"])
         elif "stopped" in news:
             run.stopped = True
         elif key in self._over:
@@ -167,10 +167,10 @@ class Ledger:
             run.ended.add(key)
             self._done(key, news)
 
-    def _tell(self, line: str) -> None:
-        """Once: a full disk is met at each checkpoint."""
-        if line not in self._said:
-            self._said.add(line)
+    def _note(self, line: str) -> None:
+        """What a worker warns of, once: a full disk is met at each checkpoint."""
+        if line not in self._noted:
+            self._noted.add(line)
             self._say(line)
 
     def _done(self, key: str, news: dict[str, Any]) -> None:
@@ -183,7 +183,7 @@ class Ledger:
 
     def _failed(self, run: Run, key: str, news: dict[str, Any]) -> None:
         if news["memory"] and run.share and run.share < 1:
-            self._tell(
+            self._say(
                 f"{_name(run.job, key)}: out of memory in {run.share:.3g} of a GPU; tried again with twice the share"
             )
             run.cramped = True
@@ -238,7 +238,7 @@ class Ledger:
         first = error.splitlines()[0]
         if isinstance(job, DistanceJob):
             self.outcome.lost += 1
-            self._tell(f"FAILED  {job.metric} distance of {job.dataset} not measured: {first}")
+            self._say(f"FAILED  {job.metric} distance of {job.dataset} not measured: {first}")
             return
         (trial,) = (trial for trial in job.trials if trial.id == key)
         self._finish(RunRecord.of(trial, status="failed", error=first, git_commit=self._git_commit), trace)
