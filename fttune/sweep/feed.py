@@ -38,6 +38,10 @@ class Feed(Searcher):
         self._runs, self._most, self._waits, self._known = runs, most, waits, len(runs)
         self._seen, self._left, self._open = 0, deque[int](), set[str]()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune writes down what it was given, and never reads it again: what is logged is the state.
+        return {}
+
     def suggest(self, trial_id: str) -> Any:
         self._look()
         if not self._left:
