@@ -300,8 +300,7 @@ def test_a_job_of_slurm_whose_time_is_nearly_over_tells_the_driver_and_waits_for
     }
     job = subprocess.Popen(
         ["bash", ROOT / "deploy" / "slurm.sh", "sweep.yaml"],
-        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-        | {f"SLURM_{name}": value for name, value in slurm.items()},
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **slurm},
     )
     wait_until((tmp_path / "up").exists)
     job.terminate()  # as --signal=B:TERM does: the script alone hears it
