@@ -55,5 +55,5 @@ def place(folder: Path, model: str, kind: str) -> Path:
 def share(known: Iterable[Footprint | None]) -> float:
     """A share that holds on every model of GPU of a cluster; where one was not measured, no less than a guess."""
     found = list(known)
-    guess = [] if found and None not in found else [UNKNOWN]
-    return max(*guess, *(one.share for one in found if one), 0.0)
+    least = 0.0 if found and None not in found else UNKNOWN
+    return max([least, *(one.share for one in found if one)])

@@ -11,6 +11,7 @@ At the end every trial must have one run in MLflow, each step of its curve once,
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+
+from nodes import ray_node
 
 from fttune.tracking.runs import Tracker
 from small_sweeps import SIDE_BY_SIDE, Driver, assert_as_if_nothing_had_happened, database, write_sweep
@@ -83,20 +86,10 @@ def host(name: str, temp: Path, store: str | None, *words: str) -> Iterator[Host
     own = f"mount -t tmpfs -o {store} none {os.environ['FTTUNE_STORE']} && " if store else ""
     script = f"hostname {name} && mount -t tmpfs none {temp} && {own}{ray}"
     apart = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    process = subprocess.Popen(
-        ["ip", "netns", "exec", name, *apart, "sh", "-c", script],
-        env=os.environ | _TOKEN,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout
-    try:
-        assert any("Ray runtime started" in line for line in process.stdout)
+    # The namespaces' first process hears nothing but SIGKILL.
+    command = ["ip", "netns", "exec", name, *apart, "sh", "-c", script]
+    with ray_node(command, os.environ | _TOKEN, signal.SIGKILL) as process:
         yield Host(name=name, process=process)
-    finally:
-        process.kill()
-        process.wait()
 
 
 def cross(folder: Path, case: str) -> None:

@@ -1,7 +1,6 @@
 """A cluster that cannot be joined is told of in seconds; one that can is shown our token and given its first worker."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pytest
+from nodes import ray_node
 
 from fttune.errors import UnreachableError, UsageError
 from fttune.sweep.admission import seek_admission
@@ -92,20 +92,8 @@ def bare() -> dict[str, str]:
 def node(*words: str) -> Iterator[None]:
     """A node of a cluster, on loopback, for the length of the block."""
     ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--node-ip-address=127.0.0.1", *words]
-    process = subprocess.Popen(
-        [*ray, "--disable-usage-stats"],
-        env=bare() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout
-    try:
-        assert any("Ray runtime started" in line for line in process.stdout)
+    with ray_node([*ray, "--disable-usage-stats"], bare() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}):
         yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
