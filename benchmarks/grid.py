@@ -9,10 +9,10 @@ EfficientNet-Lite0 at 128 px, batch 32, two fixed views. With --allocator the pl
 allocator settings that fttune gives its workers; with --workers each of its trials decodes in as many processes (ALL:
 one for each core). With --seeds all is repeated on so many training subsets, each with its own initial values. With
 --rates every trial becomes a search of so many rates with three seeds each, which fttune ends with the choice trained
-once more. Where there is a GPU all use it. All train on the same images for as many steps and start from nothing: no
-decoded image, no feature, no database. Prints wall seconds, seconds of a trial, accuracies and their mean difference
-over the cells; and on a CPU what fttune's own trials take, shared out evenly over the cores: no start, decoding,
-logging or report.
+once more; its draws are of training subsets of their own, where the plain script has one. Where there is a GPU all use
+it. All train on the same images for as many steps and start from nothing: no decoded image, no feature, no database.
+Prints wall seconds, seconds of a trial, accuracies and their mean difference over the cells; and on a CPU what fttune's
+own trials take, shared out evenly over the cores: no start, decoding, logging or report.
 """
 
 import argparse
@@ -40,6 +40,8 @@ from fttune.trial import seed_from, stored_size
 
 LR, VAL, TEST = 0.01, 3, 5
 DRAWS = 3  # of each rate of a search
+
+Span = tuple[float, float, float]  # when a trial began, when it ended, and its part of a slot
 
 
 def splits(folders: list[Path], images: list[int], seeds: int, scratch: Path) -> dict[str, Any]:
@@ -85,8 +87,8 @@ def run_plain(grid: dict[str, Any], scratch: Path, environment: Mapping[str, str
     return perf_counter() - start, json.loads((scratch / "results.json").read_text())
 
 
-def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[Any], list[tuple[float, float]]]:
-    """Wall seconds, what each trial came to, and when each began and ended."""
+def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[Any], list[Span]]:
+    """Wall seconds, what each trial came to, and when each had its slot."""
     scratch.mkdir()
     sets = [
         f"{f.name}: {{path: {f.resolve()}, images_per_class: {options.images}, val: {VAL}, test: {TEST}}}"
@@ -113,7 +115,9 @@ def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[
     subprocess.run(words, cwd=scratch, env={**os.environ, **places}, check=True, stdout=subprocess.DEVNULL)
     wall = perf_counter() - start
     uri = f"sqlite:///{scratch}/mlflow.db"
-    spans = [(run.info.start_time / 1000, run.info.end_time / 1000) for run in logged(uri)]
+    spans = [
+        (run.info.start_time / 1000, run.info.end_time / 1000, 1 / run.data.metrics["together"]) for run in logged(uri)
+    ]
     records = Tracker(uri, "fttune").records()
     rows = [
         {
@@ -143,12 +147,12 @@ def logged(uri: str) -> list[Any]:
     return list(client.search_runs([experiment.experiment_id], "tags.`fttune.kind` = 'trial'"))
 
 
-def idle_tail(spans: Sequence[tuple[float, float]], slots: int) -> float:
+def idle_tail(spans: Sequence[Span], slots: int) -> float:
     """The share of slot time for which slots stand idle at the end, once there is no trial left to start."""
-    moments = sorted([*((start, 1) for start, _ in spans), *((end, -1) for _, end in spans)])
-    idle, running, before = 0.0, 0, moments[0][0]
+    moments = sorted([*((start, part) for start, _, part in spans), *((end, -part) for _, end, part in spans)])
+    idle, running, before = 0.0, 0.0, moments[0][0]
     for now, change in moments:
-        idle = 0.0 if running >= slots else idle + (slots - running) * (now - before)
+        idle = 0.0 if running > slots - 0.01 else idle + (slots - running) * (now - before)
         running, before = running + change, now
     return idle / (slots * (moments[-1][0] - moments[0][0]))
 
@@ -185,6 +189,8 @@ def main() -> None:
     )
     parser.add_argument("--allocator", action="store_true")
     options = parser.parse_args()
+    if options.rates and options.seeds > 1:
+        parser.error("--rates has seeds of its own: leave out --seeds")
     with TemporaryDirectory() as folder_of_all:
         scratch = Path(folder_of_all)
         row = backbones.find(options.backbone)

@@ -103,8 +103,9 @@ def measure(trial: Trial, runtime: Runtime, processes: int) -> tuple[float, ...]
     context = get_context("spawn")
     pipes = [context.Pipe() for _ in range(processes)]
     workers = [context.Process(target=work, args=(trial, runtime, there)) for _, there in pipes]
-    for worker in workers:
+    for worker, (_, there) in zip(workers, pipes, strict=True):
         worker.start()
+        there.close()  # so that the end of a worker that dies is heard
     for here, _ in pipes:
         here.recv()
     held = np.array([resident(worker.pid or 0) for worker in workers])

@@ -36,7 +36,7 @@ def main() -> None:
         scratch = Path(folder)
         sweep, database = scratch / "overhead.yaml", scratch / "mlflow.db"
         sweep.write_text(SWEEP.format(seeds=list(range(count)), uri=database))
-        places = {f"FTTUNE_{name}": str(scratch / name.lower()) for name in ("STORE", "CACHE", "STATE")}
+        places = {f"FTTUNE_{name}": str(scratch / name.lower()) for name in ("STORE", "CACHE", "STATE", "NETWORKS")}
         words = [sys.executable, "-m", "fttune.cli", "run", str(sweep)]
         begun, start = time(), perf_counter()
         subprocess.run(words, cwd=scratch, env={**os.environ, **places}, check=True, capture_output=True)

@@ -105,7 +105,11 @@ def train(config: dict[str, Any], grid: dict[str, Any]) -> None:
     while step < grid["steps"]:
         for images, labels in shown:
             net.train()
-            net[:copied].eval()
+            if config["mode"] == "freeze":
+                net[:copied].eval()
+            for part in net[:copied].modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.eval()  # the source's statistics, tuned or not
             images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
                 logits = net(images)

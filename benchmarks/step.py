@@ -5,7 +5,7 @@
 Needs what a bare GPU machine has: torch, torchvision, pyarrow. The networks have fresh values. Bare: the same network
 in the same modes and the same precision, torch's own fused SGD over one normalised batch; for evaluation, forward
 passes of it. Ours: `Training.advance` and `score` over uint8 images as a trial holds them, with random crops. Rounds
-take turns; a share is the median over rounds of bare seconds to ours.
+take turns; a share is the median over rounds of bare seconds to ours (on one thread of a CPU, of the processor's).
 """
 
 import argparse

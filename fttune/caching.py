@@ -108,7 +108,7 @@ def _weigh(model: CostModel, trials: Sequence[Trial], depth: int) -> tuple[Outpu
     classes = images.classes
     seeds = {t.seed: max(o.cell.images_per_class for o in trials if o.seed == t.seed) for t in trials}
     held_out = classes * first.val_per_class + images.test
-    held = sum(seeds.values()) * classes * fixed_views(first.hparams.views) + held_out
+    held = round(images.drawn(seeds.values()) * fixed_views(first.hparams.views)) + held_out
     reads = sum(_reads(trial, depth, classes, images.test) for trial in trials)
     size = held * times.bytes[depth - 1]
     return output_of(first, depth), size, (reads - held) * sum(times.forward[:depth]) - size / _DISK

@@ -7,6 +7,7 @@ import heapq
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, Self
@@ -82,6 +83,14 @@ class Images:
 
     classes: int
     test: int  # in all
+    rest: int | None = None  # in all, beside those of test and val; None: not counted
+
+    def drawn(self, counts: Iterable[int]) -> float:
+        """Images in subsets of so many of each class, one for each seed, together: on average, since they overlap."""
+        sizes = [count * self.classes for count in counts]
+        if not self.rest:
+            return sum(sizes)
+        return self.rest * (1 - prod(max(0.0, 1 - size / self.rest) for size in sizes))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +113,7 @@ class CostModel:
         deepest: dict[object, int] = {}
         for trial, depths in cached.items():
             deepest[_shared(trial)] = max(deepest.get(_shared(trial), 0), *depths)
-        passed: dict[tuple[object, int], int] = {}  # images per class, by seed
+        passed: dict[object, dict[int, int]] = {}  # images per class, by seed
         return {trial: self._pass(trial, deepest[_shared(trial)], passed) for trial in cached}
 
     def _kept(self, trial: Trial) -> tuple[int, ...]:
@@ -113,18 +122,18 @@ class CostModel:
             return trial.depths
         return tuple(depth for depth in trial.depths if output_of(trial, depth) not in self.computed)
 
-    def _pass(self, trial: Trial, deepest: int, passed: dict[tuple[object, int], int]) -> float:
+    def _pass(self, trial: Trial, deepest: int, passed: dict[object, dict[int, int]]) -> float:
         """Of the showings that no trial before this one needed; `passed` is brought up to date."""
-        found, key, wanted = self._known(trial), (_shared(trial), trial.seed), trial.cell.images_per_class
+        found = self._known(trial)
         if found is None:
             return 0.0
         times, images = found
-        held_out = (
-            0 if any(name == key[0] for name, _ in passed) else images.classes * trial.val_per_class + images.test
-        )
-        more = max(0, wanted - passed.get(key, 0))
-        passed[key] = max(wanted, passed.get(key, 0))
-        shown = more * images.classes * fixed_views(trial.hparams.views) + held_out
+        before = passed.get(_shared(trial), {})
+        held_out = 0 if before else images.classes * trial.val_per_class + images.test
+        after = before | {trial.seed: max(trial.cell.images_per_class, before.get(trial.seed, 0))}
+        passed[_shared(trial)] = after
+        more = images.drawn(after.values()) - images.drawn(before.values())
+        shown = more * fixed_views(trial.hparams.views) + held_out
         return shown * sum(times.forward[:deepest]) * self._factor(trial.cell.backbone, trial.cell.mode)
 
     def corrected(self, records: Sequence[RunRecord], trials: Sequence[Trial]) -> "CostModel":

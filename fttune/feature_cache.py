@@ -39,15 +39,13 @@ class FeatureKey:
     backbone: str
     resize: str
     image_size: int  # pixels
+    norm: str  # of the network's input
     dtype: str = "float32"
     device: str = "cpu"  # type: what one kind of device makes of an image, another does to other digits
 
     @property
     def folder(self) -> str:
-        told = asdict(self)
-        if self.device == "cpu":  # folders had their names before devices were told apart
-            del told["device"]
-        return digest(told)[:32]
+        return digest(asdict(self))[:32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,11 +103,14 @@ def reach(
 ) -> dict[int, FeatureTable]:
     """A table at each of `layers` for the showings `wanted`; what the cache lacks is computed first, in one pass.
 
-    Processes that ask at once do the work once. A damaged file is computed again. With more than `room` bytes in the
-    cache, the files longest unused go; what is mapped stays readable on a disk of this machine (on a network's, not
-    where another machine removes it). Where the disk is full, the tables are held by this process alone: that of the
-    layer that the caller `reads`, if it says which, and no other.
+    Processes that ask at once do the work once. A damaged file is computed again. Who has written leaves at most `room`
+    bytes in the cache, the files longest unused go; what is mapped stays readable on a disk of this machine (on a
+    network's, not where another machine removes it). Where the disk is full, the tables are held by this process alone:
+    that of the layer that the caller `reads`, if it says which, and no other.
     """
+    # Nobody waits for another's pass who needs nothing of it, nor need the files be one's own.
+    if whole := _held(root / key.folder, layers, wanted):
+        return whole
     try:
         tables = _reach(root / key.folder, layers, wanted, forward)
     except StoreError as error:
@@ -123,9 +124,6 @@ def reach(
 
 def _reach(folder: Path, layers: Sequence[int], wanted: np.ndarray, forward: Pass) -> dict[int, FeatureTable]:
     """From the files of a folder, which gets what it lacks. StoreError when it has no room for that."""
-    # Nobody waits for another's pass who needs nothing of it.
-    if whole := _tables({layer: _segments(folder, layer, wanted) for layer in layers}, wanted):
-        return whole
     with writing(folder), locked(folder / "features"):
         for left in folder.glob(".*.arrow.*.tmp"):  # of a process that was killed: only the holder of the lock writes
             left.unlink(missing_ok=True)
@@ -139,6 +137,11 @@ def _reach(folder: Path, layers: Sequence[int], wanted: np.ndarray, forward: Pas
     if whole is None:
         raise StoreError(f"{folder}: features cannot be read back; FTTUNE_CACHE moves the folder")
     return whole
+
+
+def _held(folder: Path, layers: Sequence[int], wanted: np.ndarray) -> dict[int, FeatureTable] | None:
+    """From the files of a folder as they are; None when any layer lacks a showing."""
+    return _tables({layer: _segments(folder, layer, wanted) for layer in layers}, wanted)
 
 
 def _tables(segments: Mapping[int, Sequence[Segment]], wanted: np.ndarray) -> dict[int, FeatureTable] | None:
@@ -205,7 +208,8 @@ def _table(segments: Sequence[Segment], wanted: np.ndarray) -> FeatureTable | No
     if not (held[spot] == wanted).all():
         return None
     for segment in segments:
-        with suppress(FileNotFoundError):  # removed by a process that made room: what is mapped serves all the same
+        # Removed by a process that made room, or another user's: what is mapped serves all the same.
+        with suppress(OSError):
             os.utime(segment.path, ns=(time.time_ns(), segment.path.stat().st_mtime_ns))
     table = FeatureTable(
         segments=tuple(segment.values for segment in segments),

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from fttune.trial import Trial, digest
+from fttune.bundle import Bundle
+from fttune.trial import digest
 
 UNKNOWN = 0.25  # of a GPU, for a training that nobody could measure
 CONTEXT = 600_000_000  # bytes that a process holds on a GPU beside its tensors; not measured on every driver
@@ -40,11 +41,12 @@ class Footprint:
             return None
 
 
-def kind(trial: Trial, together: int = 1) -> str:
-    """Equal for trainings that take the same memory: of network, layers, views, batch, image size and images."""
-    cell, hparams = trial.cell, trial.hparams
+def kind(bundle: Bundle) -> str:
+    """Equal for trainings that take the same memory: of network, layers, views, batch, image size, images, seeds."""
+    cell, hparams = bundle.trials[0].cell, bundle.trials[0].hparams
     told = [cell.backbone, cell.label, str(hparams.views), hparams.batch_size, hparams.image_size]
-    return digest([*told, cell.dataset, cell.images_per_class, together])[:16]
+    together = len(bundle.trials), len({trial.seed for trial in bundle.trials})
+    return digest([*told, cell.dataset, cell.images_per_class, *together])[:16]
 
 
 def place(folder: Path, model: str, kind: str) -> Path:

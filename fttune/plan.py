@@ -22,7 +22,8 @@ class DatasetFacts:
     val: int  # images per class
     test: int | None  # images per class; None: the dataset's own test set
     classes: int | None = None  # None: its images are not on this machine
-    test_images: int | None = None
+    test_images: int | None = None  # in all
+    images: int | None = None  # in all, those of test and val included
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -100,6 +101,25 @@ def test_the_passes_over_images_are_paid_once_to_the_deepest_layer() -> None:
     assert tuned not in paid
     assert paid[shallow] == pytest.approx((50 + 20 + 50) * pixel)
     assert (paid[few], paid[many], paid[other]) == pytest.approx((0.0, 30 * pixel, 80 * pixel))
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(90, 500))
+def test_subsets_overlap_and_together_hold_no_more_than_there_is(counts: list[int], rest: int) -> None:
+    images = Images(classes=10, test=50, rest=rest)
+    together = images.drawn(counts)
+    assert 10 * max(counts) <= together + 1e-9
+    assert together <= min(rest, 10 * sum(counts)) + 1e-9
+    assert together < images.drawn([*counts, 1]) or together == pytest.approx(rest)
+    drawn = [{*np.random.default_rng(n).permutation(rest)[: 10 * count]} for n, count in enumerate(counts)]
+    assert together == pytest.approx(len(set[int]().union(*drawn)), abs=6 * rest**0.5)
+    assert replace(images, rest=None).drawn(counts) == 10 * sum(counts)
+
+
+def test_forty_seeds_pay_for_each_image_once() -> None:
+    crowded = replace(MODEL, images={"digits": Images(classes=10, test=50, rest=100)})
+    trials = [make_trial("F(1-3)R(4)", seed=seed) for seed in range(40)]
+    assert sum(crowded.features(trials).values()) == pytest.approx((50 + 20 + 100) * 6e-3)
+    assert sum(MODEL.features(trials).values()) == pytest.approx((50 + 20 + 40 * 50) * 6e-3)
 
 
 def test_a_bundle_costs_little_more_than_one_of_its_trials() -> None:

@@ -21,7 +21,7 @@ from fttune.training.heads import Heads
 from fttune.training.inputs import FeatureInputs, ImageInputs, Labelled, Viewer
 from fttune.training.steps import Training
 from fttune.training.surgery import apply_spec
-from fttune.training.together import Seat, leaves
+from fttune.training.together import Seat
 from values import HPARAMS
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -108,7 +108,7 @@ def test_no_step_on_cached_features_waits_for_a_gpu(at_once: bool) -> None:
     data = Labelled(inputs=inputs, labels=torch.arange(24, device=CUDA) % 3, logits=student.trained)
     if at_once:
         seat = Seat(student=student, train=data, val=data, seed=0, dropout=torch.get_rng_state())
-        last, batches = leaves(student)[-1], seat.batches(8)
+        last, batches = student.leaves[-1], seat.batches(8)
         assert isinstance(last, torch.nn.Linear)
         heads = Heads.begin([last], [HPARAMS, replace(HPARAMS, lr=0.1)])
 

@@ -93,7 +93,7 @@ ROOMS: dict[str, set[str]] = {
     "backbones": VALUES,
     "bundle": {"trial", "ways"},
     "cost": {"bundle", "layers", "record", "trial", "ways"},
-    "footprint": {"trial"},
+    "footprint": {"bundle", "trial"},
     "caching": {"bundle", "cost", "trial", "ways"},
     "feature_file": VALUES,
     "feature_cache": VALUES | {"feature_file"},

@@ -16,6 +16,7 @@ from fttune.distance.sample import Sample
 from fttune.footprint import Footprint
 from fttune.sweep.fraction import shares
 from fttune.training.device import keep_to
+from fttune.trial import Trial
 from values import make_trial
 
 GB = 10**9
@@ -115,16 +116,20 @@ def test_a_distance_has_a_share_of_a_gpu_where_its_network_has_a_use_for_one(
 
 
 def test_trials_of_one_kind_differ_in_nothing_that_takes_memory() -> None:
+    def kind(*trials: Trial) -> str:
+        return footprint.kind(Bundle(trials=trials))
+
     hparams = TUNED.hparams
-    assert footprint.kind(replace(TUNED, seed=5, hparams=replace(hparams, lr=9.0))) == footprint.kind(TUNED)
+    other_rate = replace(TUNED, hparams=replace(hparams, lr=9.0))
+    assert kind(replace(other_rate, seed=5)) == kind(TUNED)
     for other in (
         replace(TUNED, hparams=replace(hparams, batch_size=99)),
         replace(TUNED, hparams=replace(hparams, image_size=64)),
         replace(TUNED, cell=replace(TUNED.cell, images_per_class=9)),
         FROZEN,
     ):
-        assert footprint.kind(other) != footprint.kind(TUNED)
-    assert footprint.kind(TUNED, together=2) != footprint.kind(TUNED)
+        assert kind(other) != kind(TUNED)
+    assert len({kind(TUNED), kind(TUNED, other_rate), kind(TUNED, replace(TUNED, seed=5))}) == 3, "a seed's own images"
 
 
 @pytest.mark.gpu

@@ -90,7 +90,7 @@ def test_the_rate_drops_by_ten_after_the_given_steps() -> None:
 
 def test_the_best_report_wins_and_ties_go_to_the_lower_loss_then_to_the_earlier_step() -> None:
     best, module = Best(), nn.Linear(1, 1)
-    told = [(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1), (0.7, math.nan)]
+    told = [(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.799999), (0.6, 0.1), (0.7, math.nan)]
     for step, (accuracy, loss) in enumerate(told):
         best.offer(step, Scores(accuracy=accuracy, mean_class_accuracy=accuracy, loss=loss), module.state_dict())
     assert best.step == 2

@@ -44,19 +44,21 @@ class Sample:
 
         store, rows = self._rows(runtime)
         row, device = catalog.find(self.backbone), pick_device(runtime.device)
+        norm = Norm(mean=row.mean, std=row.std)
         key = FeatureKey(
             weights=self.weights_digest,
             data=self.data_digest,
             backbone=self.backbone,
             resize=self.resize,
             image_size=self.image_size,
+            norm=str(norm),
             device=device.type,
         )
 
         def forward(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, "torch.Tensor"]]:
             net = catalog.load(self.backbone, weights=runtime.weights.get(self.backbone)).to(device)
             images = shown(store, missing, self.image_size, device)
-            return features_at(net, layers, images, Norm(mean=row.mean, std=row.std))
+            return features_at(net, layers, images, norm)
 
         last = row.depth - 1
         try:

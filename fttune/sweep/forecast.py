@@ -10,7 +10,7 @@ from fttune.cost import START, CostModel, Images, Output, StageTimes, jobs, make
 from fttune.data.dataset import Dataset
 from fttune.errors import AbsentDataError
 from fttune.files import place
-from fttune.plan import Plan, cost
+from fttune.plan import DatasetFacts, Plan, cost
 from fttune.record import RunRecord
 from fttune.runtime import Runtime, cores
 from fttune.sweep.ground import Ground
@@ -32,16 +32,24 @@ def cost_model(
     size, threads = sweep.train.image_size, runtime.threads or 1
     folder = runtime.state or place("state")
     read = {name: StageTimes.known(folder, name, size, threads, sweep.resources.gpu) for name in sweep.grid.backbones}
-    sets = {name: (facts.classes, facts.test_images) for name, facts in ground.facts.datasets.items()}
+    counted = {name: _images(facts) for name, facts in ground.facts.datasets.items()}
     model = CostModel(
         times={(name, size): times for name, times in read.items() if times},
-        images={name: Images(classes=c, test=t) for name, (c, t) in sets.items() if c is not None and t is not None},
+        images={name: images for name, images in counted.items() if images},
     )
     if computed is None:
         model = caching.settle(model, trials, sweep.resources.cache_gb * 1e9)
     else:
         model = replace(model, computed=computed)
     return model.corrected(records, trials)
+
+
+def _images(facts: DatasetFacts) -> Images | None:
+    if facts.classes is None or facts.test_images is None:
+        return None
+    held_out = facts.test_images + facts.classes * facts.val
+    rest = None if facts.images is None else max(0, facts.images - held_out)
+    return Images(classes=facts.classes, test=facts.test_images, rest=rest)
 
 
 def time_networks(sweep: Sweep, runtime: Runtime) -> None:

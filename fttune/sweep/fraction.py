@@ -24,10 +24,10 @@ def shares(
         fixed = 0.0 if wanted == "auto" else float(wanted)
         return [fixed if isinstance(job, Bundle) else _of_distance(job, fixed) for job in jobs]
     largest = _largest([job for job in jobs if isinstance(job, Bundle)])
-    kinds = {_kind(job): job for job in largest.values()}
+    kinds = {footprint.kind(job): job for job in largest.values()}
     known = {model: _measured(model, kinds, folder, probe) for model in models}
     return [
-        footprint.share(known[model][_kind(largest[_but_for_images(job)])] for model in models)
+        footprint.share(known[model][footprint.kind(largest[_but_for_images(job)])] for model in models)
         if isinstance(job, Bundle)
         else _of_distance(job, footprint.UNKNOWN)
         for job in jobs
@@ -57,10 +57,6 @@ def _measured(model: str, kinds: dict[str, Bundle], folder: Path | None, probe: 
     return known
 
 
-def _kind(bundle: Bundle) -> str:
-    return footprint.kind(bundle.trials[0], len(bundle.trials))
-
-
 def _but_for_images(bundle: Bundle) -> str:
-    first = bundle.trials[0]
-    return footprint.kind(replace(first, cell=replace(first.cell, images_per_class=0)), len(bundle.trials))
+    trials = tuple(replace(trial, cell=replace(trial.cell, images_per_class=0)) for trial in bundle.trials)
+    return footprint.kind(replace(bundle, trials=trials))

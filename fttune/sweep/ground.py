@@ -149,6 +149,7 @@ class _Found:
     digest: str = ""
     classes: int | None = None
     official: int | None = None  # images of its own test set
+    images: int | None = None  # in all
 
 
 def survey(sweep: Sweep, runtime: Runtime) -> Ground:
@@ -162,7 +163,7 @@ def survey(sweep: Sweep, runtime: Runtime) -> Ground:
         except AbsentDataError:
             return _Found()
         official = sum(ref.pool == "test" for ref in source.images)
-        return _Found(digest=digest, classes=len(source.classes), official=official)
+        return _Found(digest=digest, classes=len(source.classes), official=official, images=len(source.images))
 
     def weights(name: str) -> str:
         try:
@@ -182,7 +183,12 @@ def prepare(sweep: Sweep, runtime: Runtime, progress: Progress) -> Ground:
         store = decode(row, size, sweep.train.resize, sweep.data.corrupt, runtime.store, progress)
         if name in sweep.grid.datasets:
             _check_room(store, row, sweep.grid.datasets[name])
-        return _Found(digest=store.digest, classes=len(store.classes), official=store.pools.count("test"))
+        return _Found(
+            digest=store.digest,
+            classes=len(store.classes),
+            official=store.pools.count("test"),
+            images=len(store.labels),
+        )
 
     def weights(name: str) -> str:
         _check_weights(name, runtime)
@@ -292,5 +298,10 @@ def _dataset_facts(row: Dataset, entry: DatasetGrid, found: _Found) -> DatasetFa
     test = entry.test or row.test
     held = found.official if test is None or found.classes is None else found.classes * test
     return DatasetFacts(
-        digest=found.digest, val=entry.val or row.val, test=test, classes=found.classes, test_images=held
+        digest=found.digest,
+        val=entry.val or row.val,
+        test=test,
+        classes=found.classes,
+        test_images=held,
+        images=found.images,
     )

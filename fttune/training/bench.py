@@ -114,6 +114,7 @@ class Bench:
             backbone=trial.cell.backbone,
             resize=trial.hparams.resize,
             image_size=trial.hparams.image_size,
+            norm=str(self.norm),
             device=self.device.type,
         )
         own, room = self.student.spec.frozen, self.runtime.cache_bytes

@@ -16,7 +16,6 @@ from fttune.errors import FttuneError, StoppedError, UsageError
 from fttune.training.inputs import FeatureInputs
 from fttune.training.keeper import never
 from fttune.training.loop import Best, Clock, Fit, Leg, score
-from fttune.training.together import leaves
 
 # Inverse strengths of the L2 penalty, as scikit-learn counts them, for features as `scaled`; the strongest penalty
 # first, which ties on val go to.
@@ -31,7 +30,7 @@ def solve(leg: Leg, stopped: Callable[[], bool] = never) -> Fit:
     """
     clock, best = Clock(), Best()
     regression = Regression(*training_set(leg))
-    last = leaves(leg.student)[-1]
+    last = leg.student.leaves[-1]
     assert isinstance(last, nn.Linear)  # the contract of a backbone's last stage
     for number, strength in enumerate(STRENGTHS):
         if stopped():
@@ -54,7 +53,7 @@ def training_set(leg: Leg) -> tuple[np.ndarray, np.ndarray]:
     assert isinstance(inputs, FeatureInputs)  # the views of a probe are fixed
     leg.student.eval()
     shown: Tensor = inputs.table.take(torch.arange(len(inputs.table))).to(inputs.device)
-    for layer in leaves(leg.student)[:-1]:
+    for layer in leg.student.leaves[:-1]:
         shown = layer(shown)
     views = len(inputs.table) // inputs.images
     return shown.double().cpu().numpy(), np.tile(leg.train.labels.cpu().numpy(), views)

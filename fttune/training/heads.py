@@ -75,13 +75,22 @@ class Heads:
         made = torch.baddbmm(self.bias.view(seeds, 1, -1), features, side_by_side)
         return made.view(seeds, -1, settings, classes)
 
+    def judge(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The classes guessed, int64 [S, B, R], and the cross-entropies [S, B, R], of features [S, B, D]."""
+        logits = self.logits(features)
+        return logits.argmax(3), -log_softmax(logits, dim=-1).gather(3, self._at(labels))[..., 0]
+
+    def _at(self, labels: Tensor) -> Tensor:
+        """Where log-probabilities [S, B, R, C] have the labels int64 [S, B]."""
+        return labels[:, :, None, None].expand(-1, -1, self.weight.shape[1], 1)
+
     def advance(self, features: Tensor, labels: Tensor, drop: float) -> Tensor:
         """One step on features [S, B, D] with labels int64 [S, B]; the mean losses [S, R] before it.
 
         `drop` multiplies the rates.
         """
         likely = log_softmax(self.logits(features), dim=-1)
-        at = labels[:, :, None, None].expand(-1, -1, self.weight.shape[1], 1)
+        at = self._at(labels)
         losses = -likely.gather(3, at)[..., 0].mean(1)
         # The slope of the mean cross-entropy: probabilities, less one where the label is.
         slope = likely.exp_().scatter_add_(3, at, likely.new_full((), -1).expand(at.shape)).div_(labels.shape[1])

@@ -18,6 +18,7 @@ from fttune.training.surgery import Student
 from fttune.trial import HParams
 
 Report = Callable[[CurvePoint], None]
+_DIGITS = 4  # of a val loss, after the point, that tell one report from another
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,21 +257,22 @@ def score(student: Student, data: Labelled) -> Scores:
     student.eval()
     size = at_once(data.labels.device)
     pieces = [slice(start, start + size) for start in range(0, len(data.labels), size)]
-    return scores(torch.cat([data.logits(data.inputs.show(piece)) for piece in pieces]).float(), data.labels)
+    logits = torch.cat([data.logits(data.inputs.show(piece)) for piece in pieces]).float()
+    return scores(logits.argmax(1), cross_entropy(logits, data.labels, reduction="none"), data.labels)
 
 
-def scores(logits: Tensor, labels: Tensor) -> Scores:
-    """Of logits [N, classes] against labels int64 [N]."""
-    right = (logits.argmax(1) == labels).double()
-    total = torch.bincount(labels, minlength=logits.shape[1])
-    hits = torch.bincount(labels, weights=right, minlength=logits.shape[1])
+def scores(guesses: Tensor, losses: Tensor, labels: Tensor) -> Scores:
+    """Of the classes guessed, int64 [N], and the cross-entropies [N] against labels int64 [N]."""
+    right = (guesses == labels).double()
+    total, hits = torch.bincount(labels), torch.bincount(labels, weights=right)
     present = total > 0
     return Scores(
         accuracy=right.mean().item(),
         mean_class_accuracy=(hits[present] / total[present]).mean().item(),
-        loss=cross_entropy(logits, labels).item(),
+        loss=losses.mean().item(),
     )
 
 
 def _rank(scores: Scores) -> tuple[float, float]:
-    return scores.accuracy, -scores.loss if math.isfinite(scores.loss) else -math.inf
+    # What the order of sums does to a loss must not choose between steps that are alike.
+    return scores.accuracy, -round(scores.loss, _DIGITS) if math.isfinite(scores.loss) else -math.inf

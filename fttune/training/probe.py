@@ -23,6 +23,7 @@ from fttune.training.device import device_name, give_back, pick_device
 from fttune.training.loop import score
 from fttune.training.optimiser import SGD
 from fttune.training.steps import Training
+from fttune.training.together import EVALUATED
 
 _log = logging.getLogger("fttune")
 
@@ -38,8 +39,8 @@ def time_stages(backbones: Sequence[str], image_size: int, runtime: Runtime) -> 
         try:
             net = catalog.load(name, weights=runtime.weights.get(name)).to(memory_format=torch.channels_last)
             measure_once(net, name, image_size, torch.device("cpu"), runtime)
-        except Exception as error:
-            _log.debug("%s was not timed: %s", name, error)
+        except Exception as error:  # of somebody else's network too
+            _log.warning("what %s costs is not known before its first trials: %s", name, error)
 
 
 def measure_once(net: nn.Sequential, backbone: str, image_size: int, device: torch.device, runtime: Runtime) -> None:
@@ -87,8 +88,10 @@ def rehearse(bundle: Bundle, runtime: Runtime) -> int:
     training = Training.begin(leg.student, len(leg.train.labels), trial.hparams, seed=0)
     training.advance(leg.train, min(2, trial.hparams.steps))
     score(leg.student, leg.val)
-    # Of each trial: its values, their slope, their momentum and the values of its best report.
+    # Of each trial: its values, their slope, their momentum and the values of its best report; logits, their
+    # logarithms and their slope in a batch, or where it is evaluated.
     own = 4 * sum(value.nbytes for value in leg.student.trained.parameters())
+    own += 3 * 4 * max(trial.hparams.batch_size, EVALUATED) * len(bench.store.classes)
     return own * (len(bundle.trials) - 1) + _tables(bundle, bench, leg.val.inputs.show(slice(1)).nbytes)
 
 

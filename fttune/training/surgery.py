@@ -32,6 +32,11 @@ class Student:
         """Whether a new classifier is all that is trained."""
         return not self.spec.tuned and self.spec.random == 1
 
+    @property
+    def leaves(self) -> list[nn.Module]:
+        """The layers of what is trained, in order."""
+        return [module for module in self.trained.modules() if not any(True for _ in module.children())]
+
     def logits(self, inputs: Tensor) -> Tensor:
         """From images (or, where the frozen part is empty, from its output) to logits [B, classes].
 

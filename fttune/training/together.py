@@ -21,12 +21,12 @@ from fttune.training.surgery import Student
 from fttune.trial import HParams
 
 Report = Callable[[int, int, CurvePoint], None]  # which seed, which setting
-_EVALUATED = 256  # images at once, of which only features are read
+EVALUATED = 256  # images at once, of which only features are read
 
 
 def fits(student: Student) -> bool:
     """Whether all that is trained is one linear layer behind layers without values."""
-    *before, last = leaves(student)
+    *before, last = student.leaves
     return isinstance(last, nn.Linear) and not any(True for layer in before for _ in layer.parameters())
 
 
@@ -42,7 +42,7 @@ class Seat:
 
     def before(self, shown: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """What the linear layer is given, [B, D]; with a generator dropout is on."""
-        for layer in leaves(self.student)[:-1]:
+        for layer in self.student.leaves[:-1]:
             if not isinstance(layer, _DropoutNd):
                 shown = layer(shown)
             elif generator is not None and layer.p:
@@ -148,19 +148,16 @@ def _ended(seats: Sequence[Seat], heads: Heads, members: Sequence[_Member], cloc
 def _score(seats: Sequence[Seat], heads: Heads, data: Sequence[Labelled]) -> list[list[Scores]]:
     """Evaluate on the centre views of equally many images for each seed: [S][R]."""
     size, pairs = len(data[0].labels), list(zip(seats, data, strict=True))
-    pieces = [slice(start, start + _EVALUATED) for start in range(0, size, _EVALUATED)]
+    pieces = [slice(start, start + EVALUATED) for start in range(0, size, EVALUATED)]
     shown = (torch.stack([seat.before(labelled.inputs.show(piece)) for seat, labelled in pairs]) for piece in pieces)
-    logits = torch.cat([heads.logits(features) for features in shown], dim=1)
-    settings = range(logits.shape[2])
-    return [[scores(logits[s, :, r], labelled.labels) for r in settings] for s, labelled in enumerate(data)]
+    labels = torch.stack([labelled.labels for labelled in data])
+    judged = [heads.judge(features, labels[:, piece]) for features, piece in zip(shown, pieces, strict=True)]
+    guesses, losses = (torch.cat(part, dim=1) for part in zip(*judged, strict=True))
+    settings = range(guesses.shape[2])
+    return [[scores(guesses[s, :, r], losses[s, :, r], labels[s]) for r in settings] for s in range(len(data))]
 
 
 def _linear(student: Student) -> nn.Linear:
-    last = leaves(student)[-1]
+    last = student.leaves[-1]
     assert isinstance(last, nn.Linear)  # the contract of a backbone's last stage, and `fits`
     return last
-
-
-def leaves(student: Student) -> list[nn.Module]:
-    """The layers of what is trained, in order."""
-    return [module for module in student.trained.modules() if not any(True for _ in module.children())]
