@@ -41,7 +41,7 @@ class Schedule(Part):
     lr_drop_steps: tuple[Count, ...] | None = None  # None: at the fractions `lr_drops` of the steps
     lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (2 / 3,)
     report_every: Count | None = None  # None: ten reports
-    views: Views = "center"
+    views: Views = "fixed-2"
     image_size: int = 128
     resize: Resize = "crop"
     biases: Biases = "plain"

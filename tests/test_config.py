@@ -84,7 +84,7 @@ def test_specs_written_out_join_the_product(tmp_path: Path) -> None:
         ("grid.datasets={}", "grid.datasets:"),
         ("grid.random_top=[]", "needs random_top (with modes) or specs"),
         ("train.views=random", "train.views: unknown value 'random'; known: center, crop, fixed-K, flip"),
-        ("train.dropout=all", "train.dropout: all needs train.views: crop (other views are cached), but got center"),
+        ("train.dropout=all", "train.dropout: all needs train.views: crop (other views are cached), but got fixed-2"),
         ("train.profile=papr", "train.profile:"),
         ("train.lr=-1", "train.lr must be > 0, but got -1"),
         ("search.space={lr: [0, 1]}", "search.space.lr: a range is drawn log-uniformly, so 0 < low < high must hold"),

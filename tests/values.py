@@ -6,7 +6,7 @@ from typing import Any
 from fttune.layers import LayerSpec
 from fttune.trial import Cell, HParams, Trial
 
-HPARAMS = HParams(lr=0.05, steps=20, report_every=5, image_size=32, batch_size=8)
+HPARAMS = HParams(lr=0.05, steps=20, report_every=5, image_size=32, batch_size=8, views="center")
 
 
 def make_trial(spec: str = "T(1-3)R(4)", *, hparams: HParams = HPARAMS, **changes: Any) -> Trial:
