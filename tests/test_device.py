@@ -159,25 +159,47 @@ def test_images_stay_on_a_gpu_within_the_share_of_their_process(free: int, share
 HOLD = """
 from pathlib import Path
 import torch
-from fttune.training.device import give_back
+from fttune.training.device import give_back, keeping_freed
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
-blocks = [torch.ones(2_000_000) for _ in range(40)]
-pins = [torch.ones(100) for _ in range(40)]
-before = resident()
+def fill():
+    global blocks, pins
+    blocks = [torch.ones(2_000_000) for _ in range(40)]
+    pins = [torch.ones(100) for _ in range(40)]
+    return resident()
+"""
+TOLD = (
+    HOLD
+    + """
+before = fill()
 del blocks
 held = resident()
 give_back()
 print(before, held, resident())
 """
+)
+BY_ITSELF = (
+    HOLD
+    + """
+with keeping_freed():
+    before = fill()
+    del blocks
+    held = resident()
+print(before, held, resident())
+fill()
+del blocks
+assert resident() < before - 250
+"""
+)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and only glibc gives memory back on demand")
-def test_a_worker_told_to_keep_what_it_frees_gives_it_back_between_trials() -> None:
-    words = [sys.executable, "-c", HOLD]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, **ALLOCATOR})
+@pytest.mark.parametrize(("code", "told"), [(TOLD, ALLOCATOR), (BY_ITSELF, {})], ids=["worker", "driver"])
+def test_what_keeps_what_it_frees_gives_it_back_in_the_end(code: str, told: dict[str, str]) -> None:
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, **told})
     before, held, after = map(float, done.stdout.split())
     assert held > before - 50, "the settings no longer keep memory in the process"
     assert after < before - 250

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +63,18 @@ def resumed(folder: Path) -> list[int]:
     return [record.resumed_step for record in Tracker(database(folder), "fttune").records() if record.resumed_step]
 
 
-def test_a_worker_killed_with_9_is_taken_up_where_its_trial_was_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_is_killed_or_told_to_go_is_taken_up_where_its_trial_was_saved(
+    tmp_path: Path, how: signal.Signals
+) -> None:
     sweep = write_long_sweep(tmp_path)
     driver = Driver(tmp_path, sweep)
     driver.until(lambda: checkpoints(tmp_path))
     workers = driver.until(lambda: driver.workers())
     everyone = driver.family()
     for worker in workers:
-        subprocess.run(["kill", "-9", str(worker)], check=False)
+        with suppress(ProcessLookupError):
+            os.kill(worker, how)
     assert driver.end() == 0, driver.told
     gone(everyone)
     assert "FAILED" not in driver.told

@@ -5,12 +5,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
 
 import cloudpickle
 import pytest
 
 from fttune.bundle import Bundle
 from fttune.config import load_sweep
+from fttune.data import store
 from fttune.data.store import is_built
 from fttune.errors import MachineError
 from fttune.sweep.driver import machine
@@ -35,16 +37,20 @@ def files(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in root.rglob("*.arrows")}
 
 
-def ensure(sent: bytes) -> None:
-    """What a worker does with what Ray brings it."""
+def ensure(sent: bytes) -> int:
+    """What a worker does with what Ray brings it; how many images it decoded for that."""
     supply, bundle, root = cloudpickle.loads(sent)
-    supply.ensure(bundle, root)
+    with patch.object(store, "decode", wraps=store.decode) as decode:
+        supply.ensure(bundle, root)
+        return decode.call_count
 
 
 def test_processes_of_a_machine_that_ask_at_once_decode_once(ground: Ground, tmp_path: Path) -> None:
     root, supply = tmp_path / "node", Supply.of(ground)
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
-        list(pool.map(ensure, [cloudpickle.dumps((supply, job(ground), root))] * 8))
+        decoded = list(pool.map(ensure, [cloudpickle.dumps((supply, job(ground), root))] * 8))
+    images = sum(1 for path in (tmp_path / "photos").rglob("*") if path.is_file())
+    assert sorted(decoded) == [0] * 7 + [images]
     written = files(root)
     assert len(written) == 1
     assert is_built(root=root, digest=job(ground).trials[0].data_digest, size=supply.size, resize=supply.resize)

@@ -19,7 +19,7 @@ from fttune.files import locked, writing
 from fttune.footprint import CONTEXT, Footprint
 from fttune.runtime import Runtime
 from fttune.training.bench import Bench
-from fttune.training.device import device_name, give_back, pick_device
+from fttune.training.device import device_name, give_back, keeping_freed, pick_device
 from fttune.training.loop import score
 from fttune.training.optimiser import SGD
 from fttune.training.steps import Training
@@ -35,12 +35,13 @@ _ROUNDS = 3  # after one to warm up
 def time_stages(backbones: Sequence[str], image_size: int, runtime: Runtime) -> None:
     """Measure networks in this process, on its processor; about a second each. What cannot be is left to its trials."""
     torch.set_num_threads(runtime.threads or torch.get_num_threads())
-    for name in backbones:
-        try:
-            net = catalog.load(name, weights=runtime.weights.get(name)).to(memory_format=torch.channels_last)
-            measure_once(net, name, image_size, torch.device("cpu"), runtime)
-        except Exception as error:  # of somebody else's network too
-            _log.warning("what %s costs is not known before its first trials: %s", name, error)
+    with keeping_freed():
+        for name in backbones:
+            try:
+                net = catalog.load(name, weights=runtime.weights.get(name)).to(memory_format=torch.channels_last)
+                measure_once(net, name, image_size, torch.device("cpu"), runtime)
+            except Exception as error:  # of somebody else's network too
+                _log.warning("what %s costs is not known before its first trials: %s", name, error)
 
 
 def measure_once(net: nn.Sequential, backbone: str, image_size: int, device: torch.device, runtime: Runtime) -> None:
