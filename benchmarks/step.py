@@ -18,7 +18,7 @@ from statistics import median, quantiles
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fttune.backbones import catalog
@@ -65,9 +65,10 @@ class Case:
         training = Training.begin(self.student, len(self.data.labels), self.hparams, seed=0)
         return lambda steps: training.advance(self.data, training.step + steps)
 
-    def bare_training(self) -> Callable[[int], None]:
-        """Steps of a copy of the network over the first batch."""
+    def bare_training(self, change: Callable[[nn.Module], None] = lambda network: None) -> Callable[[int], None]:
+        """Steps of a copy of the network, which is changed before, over the first batch."""
         student, (images, labels) = copy.deepcopy(self.student), self.batch()
+        change(student.trained)
         optimiser = torch.optim.SGD(student.trained.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, fused=True)
 
         def run(steps: int) -> None:
