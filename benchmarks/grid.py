@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--report-every", type=int, default=15)
-    parser.add_argument("--views", default="flip")
+    parser.add_argument("--views", default="flip", choices=["flip", "crop"], help="the plain script has no others")
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", type=Path, help="a file of pre-trained weights, instead of where fttune looks")
     parser.add_argument("--size", type=int, default=128, help="pixels")

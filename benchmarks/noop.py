@@ -26,7 +26,7 @@ grid:
   random_top: [1]
   modes: [{mode}]
   seeds: {seeds}
-train: {{steps: 1, report_every: 1, batch_size: 10, image_size: 32}}
+train: {{steps: 1, report_every: 1, batch_size: 10, image_size: 32, views: center}}
 tracking: {{uri: "sqlite:///{uri}"}}
 """
 MODES = {"tuned": "tune", "frozen": "freeze"}

@@ -23,6 +23,7 @@ from fttune.training.device import mixed
 
 def compiled(case: Case) -> Callable[[int], None]:
     """Steps of a compiled copy of the network over the first batch."""
+    torch.compiler.reset()  # or sizes of the network before would count as ones that change
     mode = "reduce-overhead" if case.device.type == "cuda" else None
     return case.bare_training(lambda network: network.compile(mode=mode))
 
@@ -41,7 +42,8 @@ def together(case: Case, count: int) -> Callable[[int], None]:
         return cross_entropy(functional_call(student.trained, (values, rest), (images,)), labels)
 
     losses = torch.vmap(loss, randomness="different")
-    own = images.expand(count, *images.shape).contiguous(), labels.expand(count, -1).contiguous()
+    # Channels last in each network's images, as the bare loop has them.
+    own = torch.stack([images.permute(0, 2, 3, 1)] * count).permute(0, 1, 4, 2, 3), torch.stack([labels] * count)
 
     def run(steps: int) -> None:
         for _ in range(steps):

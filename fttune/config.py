@@ -163,6 +163,15 @@ class Notify(Part):
     command: str | None = None  # of the shell; reads a JSON document
     url: str | None = None  # that a JSON document is posted to; `$NAME` stands for a variable of the environment
 
+    @field_validator("url")
+    @classmethod
+    def _refuse_secrets(cls, value: str | None) -> str | None:
+        if value and "$" not in value and masked(value) != value:
+            raise ValueError(
+                "names and passwords come from the environment (https://$USER:$PASSWORD@host), not from here"
+            )
+        return value
+
 
 class Sweep(Part):
     """A whole sweep file."""

@@ -146,13 +146,18 @@ class CostModel:
         ratios: dict[tuple[str, ...], list[float]] = {}
         for trial in trials:
             record = done.get(trial.id)
-            expected = self._expected(trial) if record and record.seconds else None
+            expected = self._expected(trial) if record and record.seconds and self._timed_on(trial, record) else None
             if record and expected and record.seconds:
                 ratio = (record.seconds - (record.feature_seconds or 0.0)) / expected
                 for key in _groups(trial.cell.backbone, trial.cell.mode):
                     ratios.setdefault(key, []).append(ratio)
         factors = {key: median(values) for key, values in ratios.items()}
         return replace(self, factors=factors)
+
+    def _timed_on(self, trial: Trial, record: RunRecord) -> bool:
+        """Whether it ran on what its stages were timed on: a GPU says nothing of a processor."""
+        found = self._known(trial)
+        return bool(found and found[0].device == record.device)
 
     def _factor(self, backbone: str, mode: str) -> float:
         return next((self.factors[key] for key in _groups(backbone, mode) if key in self.factors), 1.0)

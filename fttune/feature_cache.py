@@ -101,15 +101,16 @@ def reach(
     reads: int | None = None,
     room: int | None = None,
 ) -> dict[int, FeatureTable]:
-    """A table at each of `layers` for the showings `wanted`; what the cache lacks is computed first, in one pass.
+    """Tables of `layers` for the showings `wanted`, of the one that the caller `reads` at least.
 
+    What the cache lacks of that one is computed first, in one pass that reaches what it lacks of the others too.
     Processes that ask at once do the work once. A damaged file is computed again. Who has written leaves at most `room`
     bytes in the cache, the files longest unused go; what is mapped stays readable on a disk of this machine (on a
     network's, not where another machine removes it). Where the disk is full, the tables are held by this process alone:
     that of the layer that the caller `reads`, if it says which, and no other.
     """
     # Nobody waits for another's pass who needs nothing of it, nor need the files be one's own.
-    if whole := _held(root / key.folder, layers, wanted):
+    if whole := _held(root / key.folder, layers if reads is None else [reads], wanted):
         return whole
     try:
         tables = _reach(root / key.folder, layers, wanted, forward)
@@ -179,7 +180,8 @@ def _segments(folder: Path, layer: int, wanted: np.ndarray) -> list[Segment]:
             found.append(segment)
         elif path.exists():  # absent where another process has put little ones into one
             _log.warning("%s: damaged features; they are removed, and computed again", path)
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # gone meanwhile, or another user's
+                path.unlink()
     return found
 
 

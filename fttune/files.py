@@ -72,7 +72,7 @@ def locked(path: Path) -> Iterator[None]:
     What a killed holder left half-written beside `path` is removed, since nobody else can be writing it.
     """
     with path.with_name(f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _flock(lock, fcntl.LOCK_EX)
         for left in path.parent.glob(f".{path.name}.*.tmp"):
             left.unlink(missing_ok=True)
         yield
@@ -101,7 +101,19 @@ def held(path: Path) -> bool:
 
 def _try(lock: IO[str], how: int) -> bool:
     try:
-        fcntl.flock(lock, how | fcntl.LOCK_NB)
+        _flock(lock, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _flock(lock: IO[str], how: int) -> None:
+    try:
+        fcntl.flock(lock, how)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+        raise StoreError(
+            f"{lock.name}: the file system there has no locks ({error.strerror}), without which processes would write"
+            " over each other; FTTUNE_STORE, FTTUNE_CACHE and FTTUNE_STATE move the folders"
+        ) from None

@@ -43,10 +43,13 @@ class Footprint:
 
 def kind(bundle: Bundle) -> str:
     """Equal for trainings that take the same memory: of network, layers, views, batch, image size, images, seeds."""
-    cell, hparams = bundle.trials[0].cell, bundle.trials[0].hparams
-    told = [cell.backbone, cell.label, str(hparams.views), hparams.batch_size, hparams.image_size]
-    together = len(bundle.trials), len({trial.seed for trial in bundle.trials})
-    return digest([*told, cell.dataset, cell.images_per_class, *together])[:16]
+    first = bundle.trials[0]
+    cell, hparams = first.cell, first.hparams
+    told = [cell.backbone, cell.label, str(hparams.views), hparams.batch_size, hparams.image_size, hparams.bn]
+    images = [cell.dataset, cell.images_per_class, first.val_per_class, first.test_per_class]
+    kept = [depth for depth in first.depths if depth in bundle.depths]
+    together = [len(bundle.trials), len({trial.seed for trial in bundle.trials})]
+    return digest([*told, *images, kept, *together])[:16]
 
 
 def place(folder: Path, model: str, kind: str) -> Path:

@@ -145,7 +145,9 @@ def test_a_gpu_is_shared_out_by_what_trials_take_until_a_whole_one_is_too_little
     assert re.search(r"budget reached: gpu_hours=1e-09 \(\S+ taken\); [23] of 3 trials", short.stderr), short.stderr
     assert driver.told.count("out of memory in 0.25 of a GPU; tried again with twice the share") == 2
     assert driver.told.count("out of memory in 0.5 of a GPU; tried again with twice the share") == 1
-    assert re.search(r"tried again with twice the share\n(.*\n)*.*FAILED .*injected: 1", driver.told), "told at once"
+    assert re.search(r"tried again with twice the share\n(.*\n)* *\d/2 .*FAILED .*injected: 1", driver.told), (
+        "told at once"
+    )
     assert f"fttune run {sweep} --address {address} --retry-failed" in driver.told
     runs = {run.data.params["backbone"]: run for run in runs_of(database(tmp_path), "fttune")}
     assert {name: run.info.status for name, run in runs.items()} == {"half": "FINISHED", "never": "FAILED"}

@@ -42,7 +42,7 @@ def seconds(trial: Trial, model: CostModel = MODEL) -> float:
 
 
 def record_of(trial: Trial, took: float) -> RunRecord:
-    return replace(RunRecord.of(trial, status="done"), seconds=took + 1, feature_seconds=1.0)
+    return replace(RunRecord.of(trial, status="done"), seconds=took + 1, feature_seconds=1.0, device="cpu")
 
 
 def test_a_tuned_trial_by_hand() -> None:

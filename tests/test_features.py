@@ -166,6 +166,15 @@ def test_what_is_whole_is_read_where_nothing_may_be_written_nor_marked(
     assert len(network.asked) == 1
 
 
+def test_who_finds_the_layer_that_it_reads_computes_no_other(tmp_path: Path) -> None:
+    network = Network()
+    want(tmp_path, [1, 2], [3], network)
+    assert whole(want(tmp_path, [2, 1], [1, 3], network, reads=3)[3]) == [[2, 3], [1, 3]]
+    assert len(network.asked) == 1
+    assert {*want(tmp_path, [1, 2], [1, 3], network, reads=1)} == {1, 3}
+    assert network.asked[1:] == [([1, 2], [1])]
+
+
 def test_an_error_in_computing_leaves_nothing_behind(tmp_path: Path) -> None:
     def fail(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
         yield {3: torch.zeros(1, 2)}

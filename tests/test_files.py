@@ -1,5 +1,6 @@
 """Locks and half-written files between processes that meet."""
 
+import errno
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from threading import Thread, Timer
 import pytest
 import torch
 
-from fttune.files import claimed, held, replacing
+from fttune.errors import StoreError
+from fttune.files import claimed, held, locked, replacing
 from fttune.training import checkpoint
 from fttune.training.keeper import Keeper
 
@@ -96,3 +98,16 @@ def test_a_trial_that_two_sweeps_train_is_saved_by_both_and_fails_in_neither(tmp
     finally:
         over.set()
         other.join()
+
+
+def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*words: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    (tmp_path / "x").touch()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for take in (claimed, locked):
+        with pytest.raises(StoreError, match=r"has no locks .*FTTUNE_STATE"), take(tmp_path / "x"):
+            pass
+    with pytest.raises(StoreError, match="has no locks"):
+        held(tmp_path / "x")

@@ -125,10 +125,14 @@ def test_trials_of_one_kind_differ_in_nothing_that_takes_memory() -> None:
     for other in (
         replace(TUNED, hparams=replace(hparams, batch_size=99)),
         replace(TUNED, hparams=replace(hparams, image_size=64)),
+        replace(TUNED, hparams=replace(hparams, bn="batch")),
         replace(TUNED, cell=replace(TUNED.cell, images_per_class=9)),
+        replace(TUNED, val_per_class=9),
+        replace(TUNED, test_per_class=9),
         FROZEN,
     ):
         assert kind(other) != kind(TUNED)
+    assert footprint.kind(Bundle.alone(FROZEN)) != kind(FROZEN), "computed at each step, it keeps no features"
     assert len({kind(TUNED), kind(TUNED, other_rate), kind(TUNED, replace(TUNED, seed=5))}) == 3, "a seed's own images"
 
 

@@ -23,6 +23,11 @@ TRIAL = make_trial()
 FAILURE = RunRecord.of(TRIAL, status="failed", error="ValueError: no such layer")
 
 
+@pytest.fixture(autouse=True)
+def password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PW", "pw")
+
+
 @contextmanager
 def server(*, status: int = 200, pause: float = 0.0) -> Iterator[tuple[str, list[tuple[dict[str, str], Any]]]]:
     """A real HTTP server: where it is, and the headers and documents that were posted to it."""
@@ -103,7 +108,7 @@ def test_the_end_by_an_error_tells_the_error() -> None:
 @pytest.mark.parametrize("status", [302, 404, 500])
 def test_a_server_that_refuses_or_sends_elsewhere_is_one_line(status: int) -> None:
     warnings: list[str] = []
-    with server(status=status) as (place, heard), Hook(Notify(url=f"http://u:pw@{place}/key"), FACTS, warnings.append):
+    with server(status=status) as (place, heard), Hook(Notify(url=f"http://u:$PW@{place}/key"), FACTS, warnings.append):
         pass
     assert warnings == [f"notify.url: the server answers {status}; the sweep is none the worse for it"]
     assert len(heard) == 1
@@ -112,7 +117,7 @@ def test_a_server_that_refuses_or_sends_elsewhere_is_one_line(status: int) -> No
 def test_whoever_hangs_is_left_and_killed_and_the_sweep_does_not_wait(tmp_path: Path) -> None:
     warnings: list[str] = []
     with server(pause=1.0) as (place, _):
-        notify = Notify(command=f"echo $$ > {tmp_path}/pid; sleep 60 & sleep 60", url=f"http://u:pw@{place}/key")
+        notify = Notify(command=f"echo $$ > {tmp_path}/pid; sleep 60 & sleep 60", url=f"http://u:$PW@{place}/key")
         start = time.monotonic()
         with Hook(notify, FACTS, warnings.append, seconds=0.3) as hook:
             hook.finished(FAILURE)
@@ -145,12 +150,14 @@ def test_a_command_that_fails_or_reads_nothing_is_one_line_at_most() -> None:
 
 def test_no_warning_holds_a_url() -> None:
     warnings: list[str] = []
-    with Hook(Notify(url=f"http://u:pw@127.0.0.1:{free_port()}/key"), FACTS, warnings.append):
+    with Hook(Notify(url=f"http://u:$PW@127.0.0.1:{free_port()}/key"), FACTS, warnings.append):
         pass
     assert warnings == ["notify.url: Connection refused; the sweep is none the worse for it"]
 
 
-@pytest.mark.parametrize("url", ["ftp://u:pw@host/x", "u:pw@host", "http://", "http://u:pw@host:port/", "http://[u:pw"])
+@pytest.mark.parametrize(
+    "url", ["ftp://u:$PW@host/x", "u:$PW@host", "http://", "http://u:$PW@host:port/", "http://[u:$PW"]
+)
 def test_what_is_no_url_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(ConfigError) as error:
         Hook(Notify(url=url), FACTS, print)

@@ -89,7 +89,7 @@ def test_a_trial_is_saved_by_the_clock_and_how_often_changes_nothing(
     assert {name: value for name, value in asdict(often).items() if name in seldom} == seldom
 
 
-@pytest.mark.parametrize("harm", ["cut", "garbage", "empty", "other values"])
+@pytest.mark.parametrize("harm", ["cut", "garbage", "empty", "other values", "a bit"])
 def test_a_damaged_checkpoint_is_said_and_the_trial_starts_anew(
     store: ImageStore, runtime: Runtime, tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: str
 ) -> None:
@@ -104,6 +104,7 @@ def test_a_damaged_checkpoint_is_said_and_the_trial_starts_anew(
             "garbage": b"x" * 500,
             "empty": b"",
             "other values": b"\x08" + b"\0" * 7 + b'{"a": 1}',
+            "a bit": whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:],
         }[harm]
     )
     again = run(trial, runtime)

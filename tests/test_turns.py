@@ -117,7 +117,7 @@ def test_a_sweep_is_seen_from_anywhere_run_once_and_taken_over_when_its_driver_i
 def test_a_budget_ends_a_sweep_with_what_is_left_and_the_same_command_goes_on(tmp_path: Path) -> None:
     notify = {"command": f"cat >> {tmp_path}/told; echo >> {tmp_path}/told"}
     sweep = write_sweep(tmp_path, tables=True, notify=notify)
-    first = fttune("run", sweep, "notify.url=http://u:pw@127.0.0.1:9/key", "--budget", "trials=3")
+    first = fttune("run", sweep, "notify.url=http://u:$PW@127.0.0.1:9/key", "--budget", "trials=3", PW="pw")
     assert first.returncode == 3, first.stderr
     done = len(Tracker(database(tmp_path), "fttune").records())
     assert 3 <= done < 8
@@ -146,7 +146,8 @@ def test_bad_words_are_one_line_before_anything_is_made(tmp_path: Path) -> None:
         ("--only", "sed=1"): "error: --only: unknown key 'sed'; did you mean 'seed'?",
         ("notify.ulr=x",): f"error: {sweep}: unknown key in notify 'ulr'; did you mean 'url'?",
         ("notify=https://u:pw@host",): f"error: {sweep}: notify: input should be a mapping of keys: Notify",
-        ("notify.url=ftp://u:pw@host",): "error: notify.url must be http://HOST/... or https://HOST/..., once",
+        ("notify.url=ftp://host",): "error: notify.url must be http://HOST/... or https://HOST/..., once",
+        ("notify.url=https://u:pw@host",): f"error: {sweep}: notify.url: names and passwords come from the environment",
     }
     for words, line in wrong.items():
         done = fttune("run", sweep, *words)

@@ -1,6 +1,8 @@
 """A job on a worker, without Ray: what goes wrong with some of its trials, or with the machine, is told as it is."""
 
+import os
 import shutil
+import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -123,6 +125,32 @@ def test_a_machine_without_the_images_is_at_fault_and_not_the_user(ground: Groun
     work(Bundle(trials=ground.trials), elsewhere, lambda **one: news.append(one), lambda: False, Supply.of(ground))
     assert [(one["unfit"], one["final"]) for one in news] == [(True, False)] * 2
     assert "has no decoded images of mine" in news[0]["error"]
+
+
+WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+sys.modules["torch"] = None
+from fttune.bundle import Bundle
+from fttune.runtime import Runtime
+from fttune.sweep.worker import work
+from values import make_trial
+news = []
+bundle = Bundle(trials=(make_trial("F(1-3)R(4)"), make_trial("F(1-3)R(4)", seed=1)))
+work(bundle, Runtime(store=Path("s"), cache=Path("c")), lambda **one: news.append(one), lambda: False)
+print([(one["trial"] == trial.id, one["unfit"], one["memory"]) for one, trial in zip(news, bundle.trials, strict=True)])
+print(news[0]["error"])
+"""
+
+
+def test_a_machine_that_cannot_load_torch_is_at_fault_and_says_so() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    words = [sys.executable, "-c", WITHOUT_TORCH]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    told, error = done.stdout.splitlines()
+    assert told == "[(True, True, False), (True, True, False)]"
+    assert error.startswith("MachineError: ")
+    assert "cannot train, since its installation is not whole" in error
 
 
 def test_a_backbone_that_would_end_the_process_fails_its_trials(

@@ -62,7 +62,9 @@ class Sample:
 
         last = row.depth - 1
         try:
-            table = reach(runtime.cache, key, [last], showings(rows, CENTRE)[0], forward)[last]
+            table = reach(runtime.cache, key, [last], showings(rows, CENTRE)[0], forward, room=runtime.cache_bytes)[
+                last
+            ]
         finally:
             give_back()
         return table.take(torch.arange(len(table))).flatten(1).double().numpy()

@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import platform
 import queue
+import sys
 import threading
 import time
 import traceback
@@ -97,8 +99,11 @@ def work(
 
 def _train(bundle: Bundle, runtime: Runtime, tell: Callable[..., None], stopped: Callable[[], bool]) -> None:
     # Here, not above: the driver that hands out jobs needs no torch.
-    from fttune.training.device import give_back
-    from fttune.training.run import run_bundle
+    try:
+        from fttune.training.device import give_back
+        from fttune.training.run import run_bundle
+    except ImportError as error:
+        raise MachineError(f"{platform.node()} cannot train, since its installation is not whole: {error}") from error
 
     _set_apart()
     records: list[RunRecord] = []
@@ -158,12 +163,10 @@ def _told(error: Exception | SystemExit) -> News:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """Of a GPU's; the libraries below torch have words of their own for it, which reach Python as plain errors."""
-    from torch import OutOfMemoryError
-
+    torch = sys.modules.get("torch")  # an error in loading it is told here too
     words = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
-    return isinstance(error, OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(one in str(error) for one in words)
-    )
+    own = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return own or (isinstance(error, RuntimeError) and any(one in str(error) for one in words))
 
 
 class _Notes(logging.Handler):

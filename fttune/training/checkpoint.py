@@ -3,10 +3,12 @@
 One file of named tensors, with the plain values in its header: no code is in it, and none is run to read it.
 """
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fttune.backbones.tensors import SUFFIX, read_with_values, write_tensors
@@ -26,6 +28,7 @@ def save(path: Path, terms: Terms, state: Mapping[str, Any]) -> None:
     """Replace the checkpoint at `path`; a state is a tree of mappings, lists, tensors and plain values."""
     tensors: dict[str, Tensor] = {}
     values = _apart({"terms": dict(terms), **state}, tensors)
+    values["crc"] = _checksum(tensors)
     with writing(path.parent), replacing(path) as temporary:
         write_tensors(tensors, temporary, values)
 
@@ -42,6 +45,8 @@ def load(path: Path, terms: Terms) -> dict[str, Any] | None:
         return None
     try:
         tensors, values = read_with_values(path)
+        if values.pop("crc") != _checksum(tensors):
+            raise WeightsError("its values are not those that were saved")
         saved = _together(values, tensors)
         there = saved.pop("terms")
     except (WeightsError, KeyError, AttributeError) as error:
@@ -61,6 +66,14 @@ def difference(there: Terms, here: Terms) -> str:
         if old != new:
             return f"{name} is {old} there and {new} here"
     return ""
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    """CRC-32 of all values, in the order of their names."""
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, crc)
+    return crc
 
 
 def _apart(state: Any, tensors: dict[str, Tensor], name: str = "") -> Any:

@@ -274,5 +274,5 @@ def scores(guesses: Tensor, losses: Tensor, labels: Tensor) -> Scores:
 
 
 def _rank(scores: Scores) -> tuple[float, float]:
-    # What the order of sums does to a loss must not choose between steps that are alike.
+    # What the order of sums does to a loss rarely chooses between steps that are alike, so.
     return scores.accuracy, -round(scores.loss, _DIGITS) if math.isfinite(scores.loss) else -math.inf

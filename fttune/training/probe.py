@@ -14,7 +14,7 @@ from fttune.backbones import catalog
 from fttune.bundle import Bundle
 from fttune.cost import StageTimes
 from fttune.data.views import view_codes
-from fttune.errors import StoreError
+from fttune.errors import DataError, StoreError
 from fttune.files import locked, writing
 from fttune.footprint import CONTEXT, Footprint
 from fttune.runtime import Runtime
@@ -56,7 +56,7 @@ def measure_once(net: nn.Sequential, backbone: str, image_size: int, device: tor
         with writing(folder), locked(place):
             if StageTimes.read(folder, backbone, image_size, threads, gpu=gpu) is None:
                 stage_times(net, backbone, image_size, device).save(folder)
-    except StoreError as error:
+    except (StoreError, DataError) as error:
         _no_room.add(place)
         _log.warning("%s; until then nothing is known of the costs of %s", error, backbone)
 
