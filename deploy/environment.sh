@@ -12,6 +12,7 @@ export RAY_AUTH_MODE=token
 export MALLOC_MMAP_THRESHOLD_=4294967296
 export MALLOC_TRIM_THRESHOLD_=4294967296
 export MALLOC_TOP_PAD_=268435456
+export MALLOC_ARENA_MAX=1
 export PATH="$PWD/.venv/bin:$PATH"
 # Ray holds a file open for every connection.
 ulimit -n "$(ulimit -Hn)"
