@@ -2,6 +2,7 @@
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -189,13 +190,16 @@ def test_a_choice_of_the_two_ends_of_a_range_is_another_space(tmp_path: Path) ->
 def test_what_tpe_suggests_is_better_than_a_list_as_long(tmp_path: Path) -> None:
     sweep = make_sweep(settings=24)
     first = {setting_of(hparams) for tuned in (True, False) for hparams in draw_settings(sweep, tuned=tuned)[:4]}
-    mean: dict[str, list[float]] = {}
-    for sampler in ("tpe", "shared"):
-        cells = searched(play(make_sweep(sampler=sampler, settings=24), tmp_path).values()).values()
+    mean: dict[str, list[list[float]]] = {"tpe": [], "shared": []}
+    for sampler, mix in product(mean, range(5)):  # orders in which trials end, which suggestions follow from
+        folder = tmp_path / str(mix)
+        folder.mkdir(exist_ok=True)
+        cells = searched(play(make_sweep(sampler=sampler, settings=24), folder, mix=mix).values()).values()
         later = [[runs for setting, runs in cell.tried.items() if setting not in first] for cell in cells]
         assert [len(runs) for runs in later] == [20, 20]
-        mean[sampler] = [fmean(run.val_accuracy or 0.0 for (run,) in settings) for settings in later]
-    assert all(tpe > shared + 0.01 for tpe, shared in zip(mean["tpe"], mean["shared"], strict=True)), mean
+        mean[sampler].append([fmean(run.val_accuracy or 0.0 for (run,) in settings) for settings in later])
+    tpe, shared = (list(map(fmean, zip(*means, strict=True))) for means in mean.values())
+    assert all(one > other + 0.01 for one, other in zip(tpe, shared, strict=True)), mean
 
 
 def test_a_longer_search_goes_on_with_the_shorter_ones_study(whole: dict[str, RunRecord], tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_node_that_joins_and_vanishes_costs_its_trials_no_failure(
         "import pathlib\nimport fttune.sweep.ledger as one\none.TRIES = 1\npathlib.Path(__file__ + '.read').touch()\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'once'}:{os.environ.get('PYTHONPATH', '')}")
-    every = 1000  # steps; trials must be under way until the second node has come
+    every = 3000  # steps; trials must be under way until the second node has come
     train = TRAIN | {"steps": 3 * every, "report_every": every}
     sweep = write_sweep(tmp_path, tables=True, grid=GRID, train=train, resources=SIDE_BY_SIDE)
     with nodes(1) as cluster:

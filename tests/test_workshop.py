@@ -51,7 +51,7 @@ def test_what_was_expected_wrongly_is_expected_better_for_those_like_it(tmp_path
     first = workshop.order(waiting, [])
     seconds = {"freeze": 1000.0, "tune": 0.01}
     ran = {trial.cell.mode: trial for trial in plan.to_run}
-    told = [RunRecord.of(ran[mode], status="done", seconds=seconds[mode], together=1) for mode in seconds]
+    told = [RunRecord.of(ran[mode], status="done", seconds=seconds[mode], device="cpu") for mode in seconds]
     then = workshop.order(waiting, told)
     frozen = {place for place, job in enumerate(waiting) if job.trials[0].cell.mode == "freeze"}
     assert {*then[: len(frozen)]} == frozen, "frozen trials take long here"

@@ -60,11 +60,9 @@ class Sample:
             images = shown(store, missing, self.image_size, device)
             return features_at(net, layers, images, norm)
 
-        last = row.depth - 1
+        last, wanted = row.depth - 1, showings(rows, CENTRE)[0]
         try:
-            table = reach(runtime.cache, key, [last], showings(rows, CENTRE)[0], forward, room=runtime.cache_bytes)[
-                last
-            ]
+            table = reach(runtime.cache, key, [last], wanted, forward, room=runtime.cache_bytes)[last]
         finally:
             give_back()
         return table.take(torch.arange(len(table))).flatten(1).double().numpy()
