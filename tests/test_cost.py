@@ -110,9 +110,14 @@ def test_subsets_overlap_and_together_hold_no_more_than_there_is(counts: list[in
     assert 10 * max(counts) <= together + 1e-9
     assert together <= min(rest, 10 * sum(counts)) + 1e-9
     assert together < images.drawn([*counts, 1]) or together == pytest.approx(rest)
-    drawn = [{*np.random.default_rng(n).permutation(rest)[: 10 * count]} for n, count in enumerate(counts)]
-    assert together == pytest.approx(len(set[int]().union(*drawn)), abs=6 * rest**0.5)
     assert replace(images, rest=None).drawn(counts) == 10 * sum(counts)
+
+
+@pytest.mark.parametrize("counts", [(5,), (3, 9), (4,) * 10, (1, 2, 3, 4, 5) * 6])
+def test_subsets_overlap_as_much_as_they_do_when_they_are_drawn(counts: tuple[int, ...]) -> None:
+    images, draw = Images(classes=10, test=50, rest=200), np.random.default_rng(0)
+    drawn = [len(set[int]().union(*(draw.permutation(200)[: 10 * count] for count in counts))) for _ in range(400)]
+    assert images.drawn(counts) == pytest.approx(np.mean(drawn), rel=0.01)
 
 
 def test_forty_seeds_pay_for_each_image_once() -> None:
