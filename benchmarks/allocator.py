@@ -16,13 +16,8 @@ import subprocess
 import sys
 from statistics import median
 
-LARGE = "4294967296"
-KEPT = {
-    "MALLOC_MMAP_THRESHOLD_": LARGE,
-    "MALLOC_TRIM_THRESHOLD_": LARGE,
-    "MALLOC_TOP_PAD_": "268435456",
-    "MALLOC_ARENA_MAX": "1",
-}
+from fttune.sweep.cluster import ALLOCATOR
+
 TRAIN = """
 import resource, sys, threading, time, torch
 import numpy as np
@@ -76,13 +71,13 @@ def measured(process: "subprocess.Popen[str]") -> list[float]:
 
 def settings(preload: str | None) -> dict[str, dict[str, str]]:
     """Nothing, everything, each alone, and everything but one."""
-    alone = {f"{name} alone": {name: value} for name, value in KEPT.items()}
-    without = {f"without {name}": {k: v for k, v in KEPT.items() if k != name} for name in KEPT}
+    alone = {f"{name} alone": {name: value} for name, value in ALLOCATOR.items()}
+    without = {f"without {name}": {k: v for k, v in ALLOCATOR.items() if k != name} for name in ALLOCATOR}
     other: dict[str, dict[str, str]] = {}
     if preload:
         keeping = "dirty_decay_ms:-1,muzzy_decay_ms:-1"
         other = {"preload": {"LD_PRELOAD": preload}, "preload, kept": {"LD_PRELOAD": preload, "MALLOC_CONF": keeping}}
-    return {"as it is": {}, "all four": KEPT, **alone, **without, **other}
+    return {"as it is": {}, "all four": ALLOCATOR, **alone, **without, **other}
 
 
 def show(name: str, rows: list[list[float]]) -> None:
@@ -108,8 +103,8 @@ def main() -> None:
     for _ in range(asked.rounds):
         for name, environment in chosen.items():
             seen[name].append(measured(start(environment, 1)))
-        pairs.extend(map(measured, [start(KEPT, 1), start(KEPT, 1)]))
-        wide.append(measured(start(KEPT, 2)))
+        pairs.extend(map(measured, [start(ALLOCATOR, 1), start(ALLOCATOR, 1)]))
+        wide.append(measured(start(ALLOCATOR, 2)))
     for name, rows in seen.items():
         show(name, rows)
     show("two trials of one thread, each", pairs)

@@ -6,25 +6,24 @@ from functools import cached_property
 from pathlib import Path
 
 from fttune.backbones import catalog as backbones
-from fttune.backbones.backbone import Backbone
 from fttune.backbones.source import SourceMean, offered, source_mean
 from fttune.config import Sweep
 from fttune.data import catalog as datasets
 from fttune.data.classes import too_small
 from fttune.data.dataset import Dataset, left_out
 from fttune.data.given import given
-from fttune.data.splits import make_split
 from fttune.data.store import Corrupt, ImageStore, build, find_digest
 from fttune.distance import metrics
 from fttune.distance.job import DistanceJob
 from fttune.distance.sample import Sample
 from fttune.entries import DatasetEntry, DatasetGrid
-from fttune.errors import AbsentDataError, ConfigError, WeightsError, unknown
-from fttune.files import place, writing
+from fttune.errors import AbsentDataError, WeightsError
+from fttune.files import place
 from fttune.plan import BackboneFacts, DatasetFacts, Facts
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
 from fttune.sweep.agenda import Agenda, Asked, check
+from fttune.sweep.requirements import check_fit, check_room, check_weights
 from fttune.sweep.study import Studies
 from fttune.sweep.unseen import check_unseen
 from fttune.tracking.uri import database_file, resolve_uri
@@ -182,7 +181,7 @@ def prepare(sweep: Sweep, runtime: Runtime, progress: Progress) -> Ground:
         size = stored_size(sweep.train.image_size)
         store = decode(row, size, sweep.train.resize, sweep.data.corrupt, runtime.store, progress)
         if name in sweep.grid.datasets:
-            _check_room(store, row, sweep.grid.datasets[name])
+            check_room(store, row, sweep.grid.datasets[name])
         return _Found(
             digest=store.digest,
             classes=len(store.classes),
@@ -191,7 +190,7 @@ def prepare(sweep: Sweep, runtime: Runtime, progress: Progress) -> Ground:
         )
 
     def weights(name: str) -> str:
-        _check_weights(name, runtime)
+        check_weights(name, runtime)
         return backbones.weights_digest(name, runtime.weights.get(name))
 
     return _ground(sweep, data, weights)
@@ -228,7 +227,7 @@ def _ground(
     # Names are checked before the first file is read, weights before the first image.
     rows = {name: dataset_row(name, entry, sweep.data.root) for name, entry in sweep.grid.datasets.items()}
     known = {name: backbones.find(name) for name in sweep.grid.backbones}
-    _check_fit(sweep, known)
+    check_fit(sweep, known)
     for row in known.values():
         sweep.grid.asked(row.depth)
     networks = {name: BackboneFacts(depth=row.depth, weights_digest=weights(name)) for name, row in known.items()}
@@ -256,42 +255,6 @@ def _named_source(sweep: Sweep, data: Callable[[str, Dataset], _Found]) -> Named
     # Without a digest its images are not here to be counted.
     facts = DatasetFacts(digest=digest, val=row.val, test=left_out(row) if digest else row.test)
     return NamedSource(row=row, facts=facts)
-
-
-def _check_fit(sweep: Sweep, known: Mapping[str, Backbone]) -> None:
-    for row in known.values():
-        row.check_size("train.image_size", sweep.train.image_size)
-    for name in sweep.data.weights:
-        if name not in known:
-            raise ConfigError(f"data.weights: {unknown('backbone of this grid', name, known)}")
-    for name in sweep.distance.metrics:
-        if name not in metrics.METRICS:
-            raise ConfigError(f"distance.metrics: {unknown('metric', name, metrics.METRICS)}")
-
-
-def _check_weights(backbone: str, runtime: Runtime) -> None:
-    """Read a weights file once before the first trial needs it; a mark remembers that it is whole."""
-    path = runtime.weights.get(backbone)
-    known = place("state") / f"weights-{backbone}-{backbones.weights_digest(backbone, path)[:16]}"
-    if not known.exists():
-        backbones.load(backbone, weights=path)
-        with writing(known.parent):
-            known.touch()
-
-
-def _check_room(store: ImageStore, row: Dataset, entry: DatasetGrid) -> None:
-    """Raise before the first trial when the largest subset does not fit beside val and test."""
-    make_split(
-        dataset=row.name,
-        classes=store.classes,
-        labels=store.labels,
-        keys=store.keys,
-        pools=store.pools,
-        images_per_class=max(entry.images_per_class),
-        val=entry.val or row.val,
-        test=entry.test or row.test,
-        seed=0,
-    )
 
 
 def _dataset_facts(row: Dataset, entry: DatasetGrid, found: _Found) -> DatasetFacts:
