@@ -1,6 +1,7 @@
 """The command line: every command by its name, and what becomes of an error."""
 
 import os
+import signal
 import sys
 
 import typer
@@ -23,7 +24,9 @@ def main() -> None:
     with terminated_as_interrupted(), interrupts_heard() as interrupts:
         try:
             app()
-        except (Exception, SystemExit) as end:
+        except (Exception, SystemExit, KeyboardInterrupt) as end:
+            if interrupts:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more has nothing left to end
             if interrupts and _follows(end):
                 print("interrupted; what is finished is kept, and the same command goes on", file=sys.stderr)
                 _leave()
@@ -43,11 +46,11 @@ def _leave() -> None:
 
 
 def _follows(end: BaseException) -> bool:
-    """Whether an interrupt may end so: Typer takes it for a failure, and half an import lacks names."""
+    """Whether an interrupt may end so: Typer takes it for a failure, half an import lacks names or is cut short."""
     if isinstance(end, SystemExit):
         return end.code == 1
     cause = end.__cause__ if isinstance(end, FttuneError) else end
-    return isinstance(cause, AttributeError | ImportError)
+    return isinstance(cause, AttributeError | ImportError | KeyboardInterrupt)
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -88,3 +88,33 @@ with cluster(None, cpus=1):
 print(0 < len(refs) < 5000)
 """
     assert run_python(code).split() == ["True"]
+
+
+def test_an_interrupt_while_it_is_left_comes_once_it_has_been_left() -> None:
+    code = """
+import os, signal, threading, time
+import ray
+from fttune.sweep.cluster import cluster
+
+leaving = threading.Event()
+
+def interrupt():
+    leaving.wait()
+    while leaving.is_set():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    with cluster(None, cpus=1):
+        refs = [ray.put(number) for number in range(1000)]
+        shutdown = ray.shutdown
+        def shut_down():
+            leaving.set()
+            shutdown()
+            leaving.clear()
+        ray.shutdown = shut_down
+except KeyboardInterrupt:
+    print("interrupted", ray.is_initialized())
+"""
+    assert run_python(code).split() == ["interrupted", "False"]

@@ -15,7 +15,7 @@ from ray._private.node import Node
 from ray.exceptions import AuthenticationError
 
 from fttune.errors import UnreachableError
-from fttune.interrupt import handler_kept, terminated_as_interrupted
+from fttune.interrupt import handler_kept, interrupts_put_off, terminated_as_interrupted
 from fttune.sweep.admission import seek_admission
 
 # Keep freed memory in the process: training frees and asks for the same blocks at every step
@@ -38,7 +38,7 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
         try:
             yield
         finally:
-            with _collector_at_rest():
+            with interrupts_put_off(), _collector_at_rest():
                 ray.shutdown()
 
 
@@ -60,7 +60,10 @@ def _unattended() -> Iterator[None]:
 
 @contextmanager
 def _collector_at_rest() -> Iterator[None]:
-    """Let no thread collect garbage: Ray ends the process if one lets go of a reference while the core shuts down."""
+    """Let no thread collect garbage: Ray ends the process if one lets go of a reference while the core shuts down.
+
+    An interrupt in the midst of that lets go of some, so it is to be put off too.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
