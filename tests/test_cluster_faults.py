@@ -74,6 +74,20 @@ def test_a_node_that_joins_and_vanishes_costs_its_trials_no_failure(
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, (every, 2 * every, 3 * every))
 
 
+def test_a_machine_whose_installation_is_not_whole_is_told_by_name_and_spared(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "torch.py").write_text("raise ImportError('libcudart.so: no such file')\n")
+    sweep = write_sweep(tmp_path, tables=True, grid=GRID | {"modes": ["tune", "freeze"]}, resources=SIDE_BY_SIDE)
+    with nodes(0) as cluster:
+        cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / "broken")})
+        cluster.wait_for_nodes()
+        driver = Driver(tmp_path, sweep, "--address", cluster.address)
+        assert driver.end() == 0, driver.told
+    assert re.search(r"cannot train, .* not whole: libcudart.so: .*; its trials are tried again elsewhere", driver.told)
+    assert "FAILED" not in driver.told
+    assert_as_if_nothing_had_happened(database(tmp_path), sweep, 4, (4, 8, 12))
+
+
 # Networks that need a part of a GPU: as a package of a user's own, since a worker knows none but installed ones.
 GREEDY = """
     from dataclasses import replace

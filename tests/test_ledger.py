@@ -209,7 +209,7 @@ def test_what_a_search_asks_for_later_gets_the_share_that_its_cell_was_found_to_
 
 @pytest.mark.parametrize(
     "nodes",
-    [["bad"] * TRIES, [f"bad {number}" for number in range(MACHINES + TRIES - 1)]],
+    [["bad"] * (1 + TRIES), [f"bad {number}" for number in range(MACHINES + TRIES)]],
     ids=["one machine", "machines that come and go"],
 )
 def test_what_a_machine_lacks_is_its_own_fault_and_tried_elsewhere_but_not_for_ever(nodes: list[str]) -> None:

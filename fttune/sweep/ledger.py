@@ -203,7 +203,7 @@ class Ledger:
         return self._unfit.setdefault(_reads(job), set())
 
     def _lacks(self, run: Run, key: str, error: str) -> bool:
-        """A machine lacks what a trial reads; whether that is no failure of the trial: it has just met another such."""
+        """A machine lacks what a trial reads; whether that is no failure of the trial: its first time there."""
         node, unfit = run.node, self.unfit(run.job)
         if node not in unfit:
             unfit.add(node)
@@ -211,7 +211,7 @@ class Ledger:
         met = self._met.setdefault(key, set())
         new = node not in met
         met.add(node)
-        return new and 1 < len(met) <= MACHINES
+        return new and len(met) <= MACHINES
 
     def _died(self, run: Run, keys: Sequence[str]) -> None:
         """The process went down by itself: nobody knows which of its trials took it with it, so each goes alone."""
