@@ -12,6 +12,7 @@ from typing import Any
 from fttune.backbones import catalog, networks
 from fttune.backbones.source import write_means
 from fttune.backbones.tensors import save_weights
+from fttune.code import commit
 from fttune.data.dataset import Dataset, kept, left_out
 from fttune.data.store import ImageStore, find_digest
 from fttune.distance.sample import Sample
@@ -19,7 +20,6 @@ from fttune.errors import AbsentDataError, UsageError
 from fttune.files import claimed, place
 from fttune.recipe import Recipe
 from fttune.runtime import Runtime
-from fttune.sweep.driver import git_commit
 from fttune.sweep.ground import dataset_row, decode
 from fttune.terminal import Decoding, Stepping, print_facts, say
 from fttune.training.checkpoint import difference, file_of
@@ -34,7 +34,7 @@ def pretrain_network(recipe: Recipe, *, again: str, as_json: bool) -> int:
 
     `again` is the command that goes on after an interruption. Raises UsageError where another recipe has its name.
     """
-    runtime = Runtime(store=place("store"), cache=place("features"), git_commit=git_commit())
+    runtime = Runtime(store=place("store"), cache=place("features"), git_commit=commit())
     catalog.find(recipe.backbone).check_size("train.image_size", recipe.train.image_size)
     row = kept(dataset_row(recipe.source, recipe.dataset, recipe.data.root))
     if _is_there(recipe, _job(recipe, row, _digest(recipe, row, runtime))):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import fttune as fttune_package
 from fttune.tracking.runs import Tracker
 from small_sweeps import (
     SIDE_BY_SIDE,
@@ -74,16 +76,21 @@ def test_a_node_that_joins_and_vanishes_costs_its_trials_no_failure(
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, (every, 2 * every, 3 * every))
 
 
-def test_a_machine_whose_installation_is_not_whole_is_told_by_name_and_spared(tmp_path: Path) -> None:
+def test_machines_without_torch_or_with_other_code_are_told_by_name_and_spared(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "torch.py").write_text("raise ImportError('libcudart.so: no such file')\n")
-    sweep = write_sweep(tmp_path, tables=True, grid=GRID | {"modes": ["tune", "freeze"]}, resources=SIDE_BY_SIDE)
+    other = shutil.copytree(Path(fttune_package.__file__).parent, tmp_path / "other" / "fttune")
+    (other / "layers.py").write_text((other / "layers.py").read_text() + "\n")
+    at_once = SIDE_BY_SIDE | {"max_concurrent": 3}
+    sweep = write_sweep(tmp_path, tables=True, grid=GRID | {"modes": ["tune", "freeze"]}, resources=at_once)
     with nodes(0) as cluster:
-        cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / "broken")})
+        for folder in ("broken", "other"):
+            cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / folder)})
         cluster.wait_for_nodes()
         driver = Driver(tmp_path, sweep, "--address", cluster.address)
         assert driver.end() == 0, driver.told
-    assert re.search(r"cannot train, .* not whole: libcudart.so: .*; its trials are tried again elsewhere", driver.told)
+    for what in (r"cannot train, .* not whole: libcudart.so: .*", r"has other code of fttune than the driver .*"):
+        assert re.search(rf"{what}; its trials are tried again elsewhere", driver.told), driver.told
     assert "FAILED" not in driver.told
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 4, (4, 8, 12))
 

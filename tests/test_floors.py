@@ -24,6 +24,7 @@ GROUND = {"errors", "text", "layers", "ways", "trial", "record", "runtime", "fil
     "recipe",
     "interrupt",
     "preferred",
+    "code",
 }
 VALUES = GROUND - {
     "condition",
@@ -37,6 +38,7 @@ VALUES = GROUND - {
     "recipe",
     "plan",
     "interrupt",
+    "code",
 }
 UPPER = GROUND | {
     "caching",
@@ -70,6 +72,7 @@ ROOMS: dict[str, set[str]] = {
     "part": set(),
     "interrupt": set(),
     "preferred": set(),
+    "code": set(),
     "secrets": set(),
     "schedule": {"trial", "part"},
     "entries": {"errors", "part"},

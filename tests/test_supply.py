@@ -11,6 +11,7 @@ import cloudpickle
 import pytest
 
 from fttune.bundle import Bundle
+from fttune.code import digest
 from fttune.config import load_sweep
 from fttune.data import store
 from fttune.data.store import is_built
@@ -85,3 +86,10 @@ def test_a_machine_without_the_weights_or_with_others_says_so(ground: Ground, tm
     file.write_bytes(b"other weights")
     with pytest.raises(MachineError, match=r"the weights of tiny on .* are not those that the sweep was planned with"):
         elsewhere.ensure(job(ground), root)
+
+
+def test_a_machine_with_other_code_than_the_drivers_says_so(ground: Ground, tmp_path: Path) -> None:
+    root = tmp_path / "fttune_store"
+    Supply.of(ground, code=digest()).ensure(job(ground), root)
+    with pytest.raises(MachineError, match=r"has other code of fttune than the driver \(digest \w+ there, 0{16} "):
+        Supply.of(ground, code="0" * 64).ensure(job(ground), root)

@@ -1,6 +1,5 @@
 """One `fttune run`: what is logged already, what is missing, and getting it run and logged."""
 
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fttune.bundle import Bundle
+from fttune.code import commit
+from fttune.code import digest as digest_of_code
 from fttune.config import Sweep
 from fttune.cost import CostModel, price
 from fttune.errors import ConfigError, UsageError
@@ -50,7 +51,7 @@ def machine(sweep: Sweep) -> Runtime:
         cache_bytes=int(sweep.resources.cache_gb * 1e9),
         threads=max(1, int(sweep.resources.cpu)),
         weights=sweep.data.weights,
-        git_commit=git_commit(),
+        git_commit=commit(),
     )
 
 
@@ -203,27 +204,10 @@ def work(
                 runtime,
                 ground.sweep.resources,
                 [*listeners, display],
-                supply=Supply.of(ground),
+                supply=Supply.of(ground, code=digest_of_code() if address else ""),
                 meter=brake.meter,
                 more=more,
                 order=order,
                 stop=brake,
                 say=display.note,
             )
-
-
-def git_commit() -> str:
-    """The commit of the code, with `+` when it was changed since; empty when it does not run from its own checkout."""
-    folder = Path(__file__).parents[2]
-    if not (folder / ".git").exists():
-        return ""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        commit = git("rev-parse", "HEAD")
-        return commit + "+" if commit and git("status", "--porcelain", "--untracked-files=no") else commit
-    except FileNotFoundError:
-        return ""

@@ -3,10 +3,12 @@
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from fttune.backbones.catalog import weights_digest
 from fttune.bundle import Bundle
+from fttune.code import digest as digest_of_code
 from fttune.data.dataset import Dataset
 from fttune.data.store import Corrupt, is_built
 from fttune.distance.sample import Sample
@@ -25,27 +27,41 @@ class Supply:
     resize: Resize
     corrupt: Corrupt
     weights: Mapping[str, Path]  # of each backbone, where the sweep names a file
+    code: str = ""  # digest of the driver's; of no concern where empty
 
     @classmethod
-    def of(cls, ground: Ground) -> "Supply":
+    def of(cls, ground: Ground, *, code: str = "") -> "Supply":
         sweep = ground.sweep
         rows = {ground.facts.datasets[name].digest: row for name, row in ground.rows.items()}
         if ground.source:
             rows[ground.source.facts.digest] = ground.source.row
         size = stored_size(sweep.train.image_size)
         return cls(
-            rows=rows, size=size, resize=sweep.train.resize, corrupt=sweep.data.corrupt, weights=sweep.data.weights
+            rows=rows,
+            size=size,
+            resize=sweep.train.resize,
+            corrupt=sweep.data.corrupt,
+            weights=sweep.data.weights,
+            code=code,
         )
 
     def ensure(self, job: Job, root: Path) -> None:
         """Have what a job reads in the store of this machine; processes that ask at once do the work once.
 
-        MachineError, naming it, where images or weights are not here or not those of the driver.
+        MachineError, naming it, where images or weights are not here, or code, images or weights not the driver's.
         """
+        self._check_code()
         self._check_weights(job)
         for digest in _digests(job):
             if not is_built(root=root, digest=digest, size=self.size, resize=self.resize):
                 self._fetch(digest, root)
+
+    def _check_code(self) -> None:
+        if self.code and self.code != (here := _code()):
+            raise MachineError(
+                f"{platform.node()} has other code of fttune than the driver (digest {here[:16]} there,"
+                f" {self.code[:16]} here): install the same commit there"
+            )
 
     def _check_weights(self, job: Job) -> None:
         backbone, expected = _network(job)
@@ -73,6 +89,12 @@ class Supply:
                 f"the images of {row.name} on {platform.node()} are not those that the sweep was planned with"
                 f" (digest {store.digest[:16]} there, {digest[:16]} here)"
             )
+
+
+@cache
+def _code() -> str:
+    """Of what this process has loaded: read once, since a checkout may change under it."""
+    return digest_of_code()
 
 
 def _network(job: Job) -> tuple[str, str]:
