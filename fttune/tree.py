@@ -1,6 +1,7 @@
 """A YAML file as a tree of keys and values, and single values changed in it from the command line."""
 
 from collections.abc import Hashable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def read_tree(path: Path, kind: str = "sweep file", start: str = "'name:' and 'g
     try:
         tree = yaml.load(path.read_text(), _Loader)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read the {kind}: {error.strerror}") from None
+        near = get_close_matches(path.name, [file.name for file in path.parent.glob("*.y*ml")], n=1)
+        hint = f"; did you mean '{path.with_name(near[0])}'?" if near and not path.exists() else ""
+        raise ConfigError(f"{path}: cannot read the {kind}: {error.strerror}{hint}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: a date that no calendar has
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):

@@ -152,9 +152,12 @@ def test_a_file_that_is_no_sweep_is_one_line(tmp_path: Path, text: str, says: st
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="No such file"):
-        load_sweep(tmp_path / "none.yaml")
+def test_a_missing_file_is_named_and_the_one_that_may_be_meant(tmp_path: Path) -> None:
+    (tmp_path / "quickstart.yaml").touch()
+    with pytest.raises(ConfigError, match=r"No such file or directory; did you mean '\S+/quickstart.yaml'\?$"):
+        load_sweep(tmp_path / "quikstart.yaml")
+    with pytest.raises(ConfigError, match="No such file or directory$"):
+        load_sweep(tmp_path / "other.yaml")
 
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
