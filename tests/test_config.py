@@ -156,7 +156,7 @@ def test_a_missing_file_is_named_and_the_one_that_may_be_meant(tmp_path: Path) -
     (tmp_path / "quickstart.yaml").touch()
     with pytest.raises(ConfigError, match=r"No such file or directory; did you mean '\S+/quickstart.yaml'\?$"):
         load_sweep(tmp_path / "quikstart.yaml")
-    with pytest.raises(ConfigError, match="No such file or directory$"):
+    with pytest.raises(ConfigError, match=r"No such file or directory$"):
         load_sweep(tmp_path / "other.yaml")
 
 
