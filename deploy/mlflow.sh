@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # The tracking server of a cluster, on its head and on loopback: only the driver writes to it. Does nothing where one
-# answers already. The database is on the shared folder, so that it outlives the head, with one process to write it;
+# answers already, or where MLFLOW_TRACKING_URI is of another machine. The database is on the shared folder, so that it outlives the head, with one process to write it;
 # FTTUNE_DATABASE=postgresql://... takes a better one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . deploy/environment.sh
 
-answers() { python -c "import sys, urllib.request as r; r.urlopen(sys.argv[1], timeout=5)" "$MLFLOW_TRACKING_URI/health" 2>/dev/null; }
+# An address that may hold a password is of no command line and no line of a log.
+[[ "$MLFLOW_TRACKING_URI" =~ ^http://(127\.0\.0\.1|localhost):[0-9]+$ ]] || exit 0
+answers() { python -c "import os, urllib.request as r; r.urlopen(os.environ['MLFLOW_TRACKING_URI'] + '/health', timeout=5)" 2>/dev/null; }
 
 answers && exit 0
 mkdir -p "$FTTUNE_SHARED/mlartifacts"

@@ -10,9 +10,9 @@ _PACKAGE = Path(__file__).parent
 
 def commit() -> str:
     """Of the checkout that it runs from, `+` where that was changed since; without one what FTTUNE_COMMIT says."""
-    checkout = _PACKAGE.parent
+    checkout, told = _PACKAGE.parent, os.environ.get("FTTUNE_COMMIT", "")
     if not (checkout / ".git").exists():
-        return os.environ.get("FTTUNE_COMMIT", "")
+        return told
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(checkout), *words], capture_output=True, text=True, check=False)
@@ -20,9 +20,9 @@ def commit() -> str:
 
     try:
         head = git("rev-parse", "HEAD")
-        return head + "+" if head and git("status", "--porcelain", "--untracked-files=no") else head
+        return head + "+" if head and git("status", "--porcelain", "--untracked-files=no") else head or told
     except FileNotFoundError:
-        return ""
+        return told
 
 
 def digest() -> str:

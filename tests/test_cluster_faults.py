@@ -76,9 +76,9 @@ def test_a_node_that_joins_and_vanishes_costs_its_trials_no_failure(
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, (every, 2 * every, 3 * every))
 
 
-def test_machines_without_torch_or_with_other_code_are_told_by_name_and_spared(tmp_path: Path) -> None:
+def test_a_machine_that_cannot_load_torch_is_spared_and_one_with_other_code_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "torch.py").write_text("raise ImportError('libcudart.so: no such file')\n")
+    (tmp_path / "broken" / "torch.py").write_text("raise OSError('libcudart.so: no such file')\n")
     other = shutil.copytree(Path(fttune_package.__file__).parent, tmp_path / "other" / "fttune")
     (other / "layers.py").write_text((other / "layers.py").read_text() + "\n")
     at_once = SIDE_BY_SIDE | {"max_concurrent": 3}
@@ -89,8 +89,8 @@ def test_machines_without_torch_or_with_other_code_are_told_by_name_and_spared(t
         cluster.wait_for_nodes()
         driver = Driver(tmp_path, sweep, "--address", cluster.address)
         assert driver.end() == 0, driver.told
-    for what in (r"cannot train, .* not whole: libcudart.so: .*", r"has other code of fttune than the driver .*"):
-        assert re.search(rf"{what}; its trials are tried again elsewhere", driver.told), driver.told
+    assert re.search(r"cannot train, .* not whole: libcudart.so: .*; its trials are tried again elsewhere", driver.told)
+    assert driver.told.count("has other code of fttune than the driver") == 1
     assert "FAILED" not in driver.told
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 4, (4, 8, 12))
 

@@ -1,6 +1,7 @@
 """The cluster files pass Ray's own validation, offline, and the checks that Ray leaves out."""
 
 import copy
+import os
 import re
 import subprocess
 import sys
@@ -264,6 +265,14 @@ def test_the_tracking_server_listens_on_loopback() -> None:
 def test_no_script_shows_the_address_of_a_database_to_who_lists_processes() -> None:
     for script in (ROOT / "deploy").glob("*.sh"):
         assert "--backend-store-uri" not in script.read_text()
+
+
+def test_a_server_on_another_machine_is_neither_started_nor_told_of(tmp_path: Path) -> None:
+    elsewhere = {"MLFLOW_TRACKING_URI": "https://team:s3cret@mlflow.example", "FTTUNE_SHARED": str(tmp_path / "shared")}
+    started = [ROOT / "deploy" / "mlflow.sh"]
+    done = subprocess.run(started, env={**os.environ, **elsewhere}, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert not (tmp_path / "shared").exists()
 
 
 STAND_INS = {

@@ -1,5 +1,6 @@
 """How a machine of the cluster comes by what a job reads: images, decoded there once or found in the store; weights."""
 
+import logging
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from fttune.sweep.ground import Ground, decode
 from fttune.sweep.ledger import Job
 from fttune.trial import Resize, stored_size
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Supply:
@@ -27,7 +30,7 @@ class Supply:
     resize: Resize
     corrupt: Corrupt
     weights: Mapping[str, Path]  # of each backbone, where the sweep names a file
-    code: str = ""  # digest of the driver's; of no concern where empty
+    code: str = ""  # digest of the driver's; nothing is compared where empty
 
     @classmethod
     def of(cls, ground: Ground, *, code: str = "") -> "Supply":
@@ -48,19 +51,23 @@ class Supply:
     def ensure(self, job: Job, root: Path) -> None:
         """Have what a job reads in the store of this machine; processes that ask at once do the work once.
 
-        MachineError, naming it, where images or weights are not here, or code, images or weights not the driver's.
+        MachineError, naming it, where images or weights are not here or not those of the driver; a warning where the
+        code is another.
         """
-        self._check_code()
+        self._compare_code()
         self._check_weights(job)
         for digest in _digests(job):
             if not is_built(root=root, digest=digest, size=self.size, resize=self.resize):
                 self._fetch(digest, root)
 
-    def _check_code(self) -> None:
+    def _compare_code(self) -> None:
+        """Told, and no more: a checkout may be edited under a sweep of days, which would end it on all machines."""
         if self.code and self.code != (here := _code()):
-            raise MachineError(
-                f"{platform.node()} has other code of fttune than the driver (digest {here[:16]} there,"
-                f" {self.code[:16]} here): install the same commit there"
+            _log.warning(
+                "%s has other code of fttune than the driver (digest %s there, %s here), and trains with it",
+                platform.node(),
+                here[:16],
+                self.code[:16],
             )
 
     def _check_weights(self, job: Job) -> None:
@@ -93,7 +100,7 @@ class Supply:
 
 @cache
 def _code() -> str:
-    """Of what this process has loaded: read once, since a checkout may change under it."""
+    """As this process found it at its first job."""
     return digest_of_code()
 
 

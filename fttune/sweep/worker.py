@@ -84,6 +84,7 @@ def work(
 ) -> None:
     """Run a job and tell what it came to; an error is told as a result, so that the process lives on for the next."""
     try:
+        _load_torch()
         if supply:
             supply.ensure(job, runtime.store)
         if isinstance(job, Bundle):
@@ -97,13 +98,18 @@ def work(
             tell(trial=key, **_told(error))
 
 
+def _load_torch() -> None:
+    """MachineError where that fails: a library that it misses is an OSError, one of another release a RuntimeError."""
+    try:
+        import fttune.training.run  # noqa: F401
+    except Exception as error:
+        raise MachineError(f"{platform.node()} cannot train, since its installation is not whole: {error}") from error
+
+
 def _train(bundle: Bundle, runtime: Runtime, tell: Callable[..., None], stopped: Callable[[], bool]) -> None:
     # Here, not above: the driver that hands out jobs needs no torch.
-    try:
-        from fttune.training.device import give_back
-        from fttune.training.run import run_bundle
-    except ImportError as error:
-        raise MachineError(f"{platform.node()} cannot train, since its installation is not whole: {error}") from error
+    from fttune.training.device import give_back
+    from fttune.training.run import run_bundle
 
     _set_apart()
     records: list[RunRecord] = []
