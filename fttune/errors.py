@@ -58,7 +58,14 @@ class UnreachableError(FttuneError):
 
 
 class MachineError(FttuneError):
-    """A machine of the cluster lacks what a trial reads, or the room for it; another may have it."""
+    """A machine of the cluster lacks what a trial reads, or the room for it; another may have it.
+
+    `lacks` is the digest of those images or weights; empty where the machine can train nothing at all.
+    """
+
+    def __init__(self, line: str, *, lacks: str = "") -> None:
+        super().__init__(line)
+        self.lacks = lacks
 
 
 class StoppedError(FttuneError):

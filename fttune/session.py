@@ -237,7 +237,7 @@ def _verdict(
         say(f"{waiting} events wait in {state_file(ground.sweep, '.spool')}: {problem}")
         say(f"once that is mended, this delivers them: {call.again()}")
         return UNDELIVERED
-    if not outcome.complete and not brake.pulled:
+    if not outcome.complete and not brake.pulled and not outcome.stranded:
         say(f"interrupted; what is finished is logged, and this goes on: {call.again()}")
         return INTERRUPTED
     records = tracker.records()
@@ -247,7 +247,10 @@ def _verdict(
         say(f"FAILED  {trial.name}: {_errors(records)[trial.id]}")
     if whole.failed:
         say(f"to run the failed trials again: {call.again('--retry-failed')}")
-    code = FAILED if whole.failed or outcome.lost else DONE
+    code = FAILED if whole.failed or outcome.lost or outcome.stranded else DONE
+    if outcome.stranded:
+        say(f"no machine is left that has what the rest reads ({outcome.stranded}); {_left(whole)}")
+        say(f"once that is mended: {call.again()}")
     if brake.reached and not outcome.complete:
         left = estimate(ground.sweep, whole.to_run, whole, records, found.model)
         say(f"budget reached: {brake.reached}; {_left(whole, left)}; what was under way is saved")
@@ -277,11 +280,11 @@ def _errors(records: Sequence[RunRecord]) -> dict[str, str]:
     return {record.trial_id: record.error for record in records}
 
 
-def _left(plan: Plan, left: Estimate) -> str:
+def _left(plan: Plan, left: Estimate | None = None) -> str:
     parts = [f"{plan.left} of {plan.total} trials left"]
-    if left.seconds is not None:
+    if left and left.seconds is not None:
         parts.append(f"about {clock(left.seconds)} on this machine")
-    if left.gpu_hours:
+    if left and left.gpu_hours:
         parts.append(f"about {left.gpu_hours:.2g} GPU-hours")
     return ", ".join(parts)
 

@@ -163,7 +163,7 @@ class Driver:
 
     def workers(self) -> list[int]:
         """The processes that trials train in; Ray has two titles for them, by what they do."""
-        return [*self.family("ray::_Worker"), *self.family("ray::ResourceTrainable")]
+        return [*self.family("ray::Worker"), *self.family("ray::ResourceTrainable")]
 
     def family(self, name: str = "") -> list[int]:
         """The processes that it has started, and those that they have, whose title has `name` in it."""

@@ -76,22 +76,40 @@ def test_a_node_that_joins_and_vanishes_costs_its_trials_no_failure(
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, (every, 2 * every, 3 * every))
 
 
-def test_a_machine_that_cannot_load_torch_is_spared_and_one_with_other_code_is_told_of(tmp_path: Path) -> None:
+def copy_of_fttune(folder: Path, file: str, old: str, new: str) -> Path:
+    """The package with one word changed, as what a machine has installed."""
+    copy = shutil.copytree(Path(fttune_package.__file__).parent, folder / "fttune") / file
+    assert old in copy.read_text()
+    copy.write_text(copy.read_text().replace(old, new))
+    return folder
+
+
+def test_machines_that_cannot_train_cost_no_trial_a_try_and_where_no_other_is_left_trials_stay_to_be_run(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "torch.py").write_text("raise OSError('libcudart.so: no such file')\n")
-    other = shutil.copytree(Path(fttune_package.__file__).parent, tmp_path / "other" / "fttune")
-    (other / "layers.py").write_text((other / "layers.py").read_text() + "\n")
+    older = copy_of_fttune(tmp_path / "older", "data/readers.py", "FolderSource", "Folder")
+    other = copy_of_fttune(tmp_path / "other", "layers.py", '"""', '"""\n')
     at_once = SIDE_BY_SIDE | {"max_concurrent": 3}
     sweep = write_sweep(tmp_path, tables=True, grid=GRID | {"modes": ["tune", "freeze"]}, resources=at_once)
-    with nodes(0) as cluster:
-        for folder in ("broken", "other"):
-            cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / folder)})
+    with nodes() as cluster:
+        for folder in (tmp_path / "broken", older):
+            cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(folder)})
+        cluster.wait_for_nodes()
+        stranded = Driver(tmp_path, sweep, "--address", cluster.address)
+        assert stranded.end() == 1, stranded.told
+        assert Tracker(database(tmp_path), "fttune").records() == []
+        cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(other)})
         cluster.wait_for_nodes()
         driver = Driver(tmp_path, sweep, "--address", cluster.address)
         assert driver.end() == 0, driver.told
-    assert re.search(r"cannot train, .* not whole: libcudart.so: .*; its trials are tried again elsewhere", driver.told)
+    assert re.search(r"cannot train, .* not whole: libcudart.so: .*; its trials go elsewhere", stranded.told)
+    assert re.search(r"cannot read what the driver sends, .*: ImportError: .*FolderSource", stranded.told)
+    assert re.search(r"no machine is left that has what the rest reads \(.*\); 4 of 4 trials left", stranded.told)
+    assert f"once that is mended: fttune run {sweep} --address" in stranded.told
     assert driver.told.count("has other code of fttune than the driver") == 1
-    assert "FAILED" not in driver.told
+    assert "FAILED" not in stranded.told + driver.told
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 4, (4, 8, 12))
 
 

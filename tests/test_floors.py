@@ -145,7 +145,9 @@ ROOMS: dict[str, set[str]] = {
 BARE = {"data", "backbones", "feature_file", "feature_cache", "features", "classifier", "training", "distance"}
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
-    "ray": {f"fttune/sweep/{name}.py" for name in ("tune", "cluster", "admission", "machines", "feed", "queue")},
+    "ray": {
+        f"fttune/sweep/{name}.py" for name in ("tune", "actor", "cluster", "admission", "machines", "feed", "queue")
+    },
     "mlflow": {"fttune/tracking/client.py"},
     "optuna": {"fttune/sweep/search.py", "fttune/sweep/study.py"},
     "safetensors": {"fttune/backbones/tensors.py"},

@@ -91,6 +91,7 @@ def test_the_official_parts_of_a_set_of_torchvision_are_kept(tmp_path: Path) -> 
         ("parquet:good.parquet", {"imgae": "x"}, r"unknown option 'imgae'; did you mean 'image'\?"),
         ("parquet:none.parquet", {"split": "split"}, "no Parquet file none.parquet"),
         ("parquet:odd.parquet", {}, r"unknown value of the column split 'tset'; did you mean 'test'\?"),
+        ("parquet:half.parquet", {}, "a label is a whole number or a name, but that column holds double"),
         ("parquet:gap.parquet", {}, "every row must have a label, and two must differ"),
     ],
 )
@@ -101,6 +102,7 @@ def test_what_is_no_such_set_is_one_line(
     Path("bad.parquet").write_bytes(b"PAR1 not")
     write_parquet(Path("good.parquet"))
     write_parquet(Path("odd.parquet"), split=["tset"] * 30)
+    write_parquet(Path("half.parquet"), label=[0.5, 1.5] * 15)
     write_parquet(Path("gap.parquet"), label=[None, *"ab" * 14, "a"])
     with pytest.raises(DataError, match=says) as error:
         print(first_image(given("x", target, root=tmp_path, options=options)))

@@ -9,6 +9,8 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -20,6 +22,7 @@ from fttune.backbones.weights import filled
 from fttune.config import load_sweep
 from fttune.data.decode import MOST_PIXELS, CorruptImageError, decode
 from fttune.data.layout import inside
+from fttune.data.parquet import ParquetSet
 from fttune.errors import ConfigError, DataError, WeightsError
 from fttune.text import inert
 from fttune.tree import read_tree
@@ -128,6 +131,41 @@ def test_images_and_class_folders_may_be_links(tmp_path: Path) -> None:
     done = fttune("prepare", photos, "--json")
     assert done.returncode == 0, done.stderr
     assert '"images": 3' in done.stdout
+
+
+@pytest.mark.parametrize("inner", ["c0/caf\udce9.jpg", "caf\udce9/1.jpg"], ids=["a file", "a class"])
+def test_a_name_of_another_age_than_utf_8_is_named(tmp_path: Path, inner: str) -> None:
+    photos = make_folder(tmp_path / "photos")
+    (photos / inner).parent.mkdir(exist_ok=True)
+    (photos / inner).write_bytes(b"any")
+    line = refused("prepare", photos)
+    assert f"{photos}: a file name must be UTF-8, but one is b'" in line
+    assert r"caf\xe9" in line
+
+
+def write_rows(path: Path, count: int, labels: pa.Array) -> Path:
+    """A small Parquet file, since its images are alike."""
+    images = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), [b"x"])
+    pq.write_table(pa.table({"image": images, "label": labels}), path, row_group_size=count)
+    assert path.stat().st_size < 4_000_000
+    return path
+
+
+def test_a_parquet_file_of_more_rows_than_bytes_is_refused_before_they_are_read(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.parquet", 5_000_000, pa.array(np.arange(5_000_000) % 2))
+    with pytest.raises(DataError, match=r"5,000,000 rows in [\d,]+ bytes: no image is that small"):
+        ParquetSet(rows)
+
+
+def test_labels_that_unfold_to_gigabytes_are_refused_or_kept_once(tmp_path: Path) -> None:
+    long = write_rows(tmp_path / "long.parquet", 2, pa.array(["a" * 2**25, "b" * 2**25]))
+    with pytest.raises(DataError, match=r"the column label unfolds to [\d,]+ bytes, which no labels take"):
+        ParquetSet(long)
+    names = pa.array(["a" * 2**20, "b" * 2**20])  # 90 GB if each row had its own
+    often = pa.DictionaryArray.from_arrays(pa.array(np.arange(90_000) % 2), names)
+    source = ParquetSet(write_rows(tmp_path / "often.parquet", 90_000, often))
+    assert [ref.label for ref in source.images[:4]] == [0, 1, 0, 1]
+    assert [len(name) for name in source.classes] == [2**20] * 2
 
 
 @pytest.mark.parametrize("listed", ["../secret.jpg", "a/../../secret.jpg", "/etc/passwd"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fttune.bundle import Bundle
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
-from fttune.sweep.ledger import MACHINES, TRIES, Ledger, Run
+from fttune.sweep.ledger import TRIES, Ledger, Run
 from fttune.trial import Trial
 from values import make_trial
 
@@ -187,12 +187,22 @@ def test_what_ray_was_asked_a_place_for_is_judged_by_the_share_it_has() -> None:
     assert not heard.ends
 
 
+def lacking(trial: Trial, what: str) -> dict[str, Any]:
+    return error(trial) | {"lacks": what}
+
+
 def test_a_machine_that_lacks_some_images_is_given_trials_on_others() -> None:
     other = replace(TRIALS[1], data_digest="of another set")
-    ledger, _ = begin((TRIALS[0],), (other,))
-    ledger.hear(ledger.runs[0], "n", [error(TRIALS[0]) | {"unfit": True}])
-    assert ledger.unfit(ledger.runs[0].job) == {"n"}
-    assert ledger.unfit(ledger.runs[1].job) == set()
+    ledger, heard = begin((TRIALS[0],), (other,))
+    first, second = ledger.runs
+    ledger.hear(first, "n", [lacking(TRIALS[0], TRIALS[0].data_digest)])
+    assert ledger.unfit(first.job) == {"n": "Oops: no"}
+    assert ledger.unfit(second.job) == {}
+    ledger.hear(second, "m", [lacking(other, other.weights_digest)])
+    assert [[*ledger.unfit(run.job)] for run in (first, second)] == [["n", "m"], ["m"]], "the weights are one's own"
+    ledger.hear(second, "l", [lacking(other, "")])
+    assert [[*ledger.unfit(run.job)] for run in (first, second)] == [["l", "n", "m"], ["l", "m"]]
+    assert len(heard.lines) == 3
 
 
 def test_what_a_search_asks_for_later_gets_the_share_that_its_cell_was_found_to_need() -> None:
@@ -207,21 +217,31 @@ def test_what_a_search_asks_for_later_gets_the_share_that_its_cell_was_found_to_
     ]
 
 
-@pytest.mark.parametrize(
-    "nodes",
-    [["bad"] * (1 + TRIES), [f"bad {number}" for number in range(MACHINES + TRIES)]],
-    ids=["one machine", "machines that come and go"],
-)
-def test_what_a_machine_lacks_is_its_own_fault_and_tried_elsewhere_but_not_for_ever(nodes: list[str]) -> None:
-    ledger, heard = begin((TRIALS[0],), (TRIALS[1],))
-    for node in nodes:
-        assert not heard.ends
+def test_what_machines_lack_is_no_failure_however_many_lack_it_and_each_is_told_of_once() -> None:
+    ledger, heard = begin(tuple(TRIALS[:2]), (TRIALS[2],))
+    for number in range(10 * TRIES):
         for run in ledger.runs:
-            ledger.hear(run, node, [error(run.job.trials[0]) | {"unfit": True}])  # pyright: ignore
-        assert node in ledger.unfit(Bundle.alone(TRIALS[0]))
+            ledger.hear(run, f"bad {number // 2}", [lacking(TRIALS[0], TRIALS[0].data_digest)])
+            assert not run.open, "whichever trial it is told of"
         assert ledger.close(())
-    assert [status for _, status, _ in heard.ends] == ["failed", "failed"]
-    assert len(heard.lines) == len({*nodes}), "each machine is told of once"
+    assert len(heard.lines) == 5 * TRIES
+    assert not heard.ends
+    end(ledger, *TRIALS)
+    assert ledger.close(())
+    assert [status for _, status, _ in heard.ends] == ["done"] * 3
+
+
+def test_what_is_withheld_is_neither_under_way_nor_over() -> None:
+    ledger, heard = begin((TRIALS[0],), (TRIALS[1],))
+    end(ledger, TRIALS[1])
+    ledger.hear(ledger.runs[0], "bad", [lacking(TRIALS[0], "")])
+    for _ in range(2):
+        assert ledger.close(())
+        ledger.runs[0].withheld = True
+    assert [run.job for run in ledger.runs] == [Bundle(trials=(TRIALS[0],))]
+    ledger.strand()
+    assert (ledger.outcome.stranded, ledger.outcome.complete) == ("Oops: no", False)
+    assert len(heard.ends) == 1
 
 
 def test_an_interrupted_round_is_neither_complete_nor_a_failure_of_its_trials() -> None:

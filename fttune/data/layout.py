@@ -1,12 +1,13 @@
 """What the readers of official downloads share: finding the folder, reading its lists, listing files as images."""
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
-from fttune.data.readers import ImageRef, content, stamp, there
+from fttune.data.readers import ImageRef, content, stamp, there, utf8
 from fttune.errors import AbsentDataError, DataError, unknown
 
 Listing = tuple[tuple[str, ...], Iterable[ImageRef]]  # class names in the order of the labels, images
@@ -35,10 +36,13 @@ class FileSource(ABC):
         return self.path / ref.key
 
     def fingerprint(self) -> str:
-        told = hashlib.sha256("\n".join((str(self.path.resolve()), *self.classes)).encode(errors="surrogateescape"))
+        told = hashlib.sha256(os.fsencode(self.path.resolve()))
+        for name in self.classes:
+            told.update(b"\n" + utf8(name, self.path))
         stamped = lru_cache(maxsize=1)(stamp)  # images in one file stand together
         for ref in self.images:
-            told.update(f"\n{ref.key}\0{ref.label}\0{ref.pool}\0{stamped(self.file_of(ref))}".encode())
+            where = utf8(ref.key, self.path)
+            told.update(b"\n" + where + f"\0{ref.label}\0{ref.pool}\0{stamped(self.file_of(ref))}".encode())
         return told.hexdigest()
 
     def read(self, ref: ImageRef) -> bytes:

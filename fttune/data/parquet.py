@@ -18,6 +18,15 @@ from fttune.trial import digest
 _BUFFER = 2**20  # bytes of a column that are read at once
 _ROWS, _BATCHES = 4, 128  # rows of a batch; batches that are kept at most
 _HELD = 2**28  # bytes that are kept at most, but for one batch: a cell of a few bytes may unfold to gigabytes
+_FEW, _LEAST = 100_000, 16  # rows that any file may have; bytes of an image at least, where there are more
+_LONG = 256  # bytes of a label at most, on average
+_PLAIN = (
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_null,
+)
 _POOLS: Mapping[Any, Pool] = {"train": "train", "validation": "train", "val": "train", "test": "test"}
 
 
@@ -44,15 +53,51 @@ class ParquetSet:
             if wanted not in names:
                 raise DataError(f"{path}: {unknown('column', wanted, names)}")
         self._split = split if split in names else None
+        self._check_rows()
+        for column in self._told:
+            self._check_column(column)
         self._lock, self._window = Lock(), _Window(self._file, image)
 
     @cached_property
     def _columns(self) -> tuple[list[Any], list[Any]]:
         """The label and the split of each row."""
-        with _reading(self._path):
-            table = self._file.read(columns=[self._label, *([self._split] if self._split else [])])
-        splits = table[self._split].to_pylist() if self._split else [None] * len(table)
-        return table[self._label].to_pylist(), splits
+        labels, *splits = map(self._values, self._told)
+        return labels, splits[0] if splits else [None] * len(labels)
+
+    @property
+    def _told(self) -> tuple[str, ...]:
+        """The columns that are read whole."""
+        return (self._label, self._split) if self._split else (self._label,)
+
+    def _values(self, column: str) -> list[Any]:
+        """Of each row; one object for all rows that have the same, which may be long."""
+        with _reading(self._path), pq.ParquetFile(self._path, read_dictionary=[column]) as file:
+            chunks = file.read(columns=[column]).column(0).chunks
+        values: list[Any] = []
+        for chunk in chunks:
+            coded = chunk if isinstance(chunk, pa.DictionaryArray) else chunk.dictionary_encode()
+            names = [*coded.dictionary.to_pylist(), None]
+            values += [names[-1 if code is None else code] for code in coded.indices.to_pylist()]
+        return values
+
+    def _check_rows(self) -> None:
+        """DataError where a few bytes would unfold to more rows than there could be images."""
+        rows, size = self._file.metadata.num_rows, self._path.stat().st_size
+        if rows > max(_FEW, size // _LEAST):
+            raise DataError(f"{self._path}: {rows:,} rows in {size:,} bytes: no image is that small")
+
+    def _check_column(self, column: str) -> None:
+        """DataError where it holds no labels, or a few bytes would unfold to more than those take."""
+        kind = self._file.schema_arrow.field(column).type
+        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not any(is_one(plain) for is_one in _PLAIN):
+            raise DataError(f"{self._path}: a {column} is a whole number or a name, but that column holds {kind}")
+        meta = self._file.metadata
+        place = [self._file.schema.column(leaf).path for leaf in range(meta.num_columns)].index(column)
+        chunks = (meta.row_group(group).column(place) for group in range(meta.num_row_groups))
+        unfolded = sum(chunk.total_uncompressed_size for chunk in chunks)
+        if unfolded > _LONG * (_FEW + meta.num_rows):
+            raise DataError(f"{self._path}: the column {column} unfolds to {unfolded:,} bytes, which no labels take")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -60,11 +105,6 @@ class ParquetSet:
 
     @cached_property
     def _names(self) -> list[Any]:
-        for row, label in enumerate(self._columns[0]):
-            if not isinstance(label, str | int | None):
-                raise DataError(
-                    f"{self._path}: a {self._label} is a whole number or a name, but row {row} has {label!r:.60}"
-                )
         labels = set(self._columns[0])
         if None in labels or len(labels) < 2:
             raise DataError(f"{self._path}: every row must have a {self._label}, and two must differ")

@@ -90,9 +90,11 @@ class FolderSource:
         )
 
     def fingerprint(self) -> str:
-        told = hashlib.sha256("\n".join((str(self.path.resolve()), *self.classes)).encode(errors="surrogateescape"))
+        told = hashlib.sha256(os.fsencode(self.path.resolve()))
+        for name in self.classes:
+            told.update(b"\n" + utf8(name, self.path))
         for ref in self.images:
-            told.update(f"\n{ref.key}\0{stamp(self.path / ref.key)}".encode())
+            told.update(b"\n" + utf8(ref.key, self.path) + f"\0{stamp(self.path / ref.key)}".encode())
         return told.hexdigest()
 
     def read(self, ref: ImageRef) -> bytes:
@@ -129,6 +131,14 @@ def content(path: Path) -> bytes:
     if status.st_size > MOST_BYTES:
         raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read")
     return path.read_bytes()
+
+
+def utf8(name: str, place: Path) -> bytes:
+    """A name of a file or class below `place`; DataError where it is none, as of a disk of another age."""
+    try:
+        return name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{place}: a file name must be UTF-8, but one is {os.fsencode(name)!r}; rename it") from None
 
 
 def stamp(path: Path) -> str:

@@ -2,36 +2,23 @@
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from ray.tune.search import Searcher
 
-from fttune.sweep.ledger import Job, Run
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Later:
-    """A job that was not known when the workers were described."""
-
-    job: Job
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-    def __str__(self) -> str:
-        return ""  # Tune names folders after it
+from fttune.sweep.actor import Later, pack
+from fttune.sweep.ledger import Run
 
 
 class Feed(Searcher):
     """Tune asks it for another run as soon as there may be room for one."""
 
     def __init__(
-        self, runs: Sequence[Run], most: int | None, *, waits: bool, avoid: Callable[[Run], Collection[str]]
+        self, runs: Sequence[Run], most: int | None, *, waits: bool, avoid: Callable[[Run], Collection[str] | None]
     ) -> None:
         """`most` at once; `waits` while any run is open, for what may follow from it.
 
-        `avoid` tells the machines that a run is not to be given to.
+        `avoid` tells the machines that a run is not to be given to; None where no other is left: it is withheld.
         """
         super().__init__()
         self._avoid = avoid
@@ -44,17 +31,21 @@ class Feed(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         self._look()
-        if not self._left:
-            return None if self._waits and self._open else Searcher.FINISHED
         if self._most and len(self._open) >= self._most:
             return None
-        self._open.add(trial_id)
-        number = self._left.popleft()
-        run = self._runs[number]
-        run.given = True
-        # Tune writes down each config again and again: what workers know already is told by its number.
-        later = None if number < self._known else Later(job=run.job)
-        return {"job": number, "share": run.share, "avoid": sorted(self._avoid(run)), "later": later}
+        while self._left:
+            number = self._left.popleft()
+            run = self._runs[number]
+            avoid = self._avoid(run)
+            if avoid is None:
+                run.withheld = True
+                continue
+            self._open.add(trial_id)
+            run.given = True
+            # Tune writes down each config again and again: what workers know already is told by its number.
+            later = None if number < self._known else Later(packed=pack(run.job))
+            return {"job": number, "share": run.share, "avoid": sorted(avoid), "later": later}
+        return None if self._waits and self._open else Searcher.FINISHED
 
     @property
     def left(self) -> list[int]:

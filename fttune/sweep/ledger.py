@@ -17,7 +17,6 @@ Job = Bundle | DistanceJob
 More = Callable[[RunRecord], Sequence[Bundle]]  # the jobs that follow from a trial's end
 # The places of jobs that wait, in the order in which they are to start, given what trials of this run have come to.
 Order = Callable[[Sequence[Job], Sequence[RunRecord]], Sequence[int]]
-MACHINES = 10  # that lack what a trial reads may come and go before that is its own failure
 TRIES = 3  # how often what fails by itself is tried in all
 
 
@@ -40,7 +39,8 @@ class Outcome:
     finished: list[RunRecord] = field(default_factory=list)
     failed: list[RunRecord] = field(default_factory=list)
     lost: int = 0  # distances whose measurement failed
-    complete: bool = False  # every job came to an end; otherwise interrupted or stopped at the first failure
+    complete: bool = False  # every job came to an end; otherwise interrupted, stopped at the first failure or stranded
+    stranded: str = ""  # why no machine is left that could run the rest
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,6 +50,7 @@ class Run:
     job: Job
     share: float  # of a GPU
     given: bool = False  # Ray was asked for a place for it: its share stays as it is
+    withheld: bool = False  # no machine has what it reads
     node: str = ""  # where it runs, once it has told
     died: float = 0.0  # when its process was found to be gone, by time.monotonic; 0: it was not
     why: str = ""  # as Ray tells it
@@ -73,8 +74,8 @@ class Run:
 class Ledger:
     """Takes down what is told of jobs, tells the listeners, and says what is to be run next.
 
-    A trial that fails by itself is tried `TRIES` times, one that a machine takes down with it as often as need be, one
-    that runs out of a GPU's memory with twice the share until it has a whole one.
+    A trial that fails by itself is tried `TRIES` times, one that a machine takes down with it or lacks the images of as
+    often as need be, one that runs out of a GPU's memory with twice the share until it has a whole one.
     """
 
     def __init__(
@@ -99,8 +100,8 @@ class Ledger:
         for run in self.runs:
             self._need(run, run.share)
         self._git_commit = git_commit
-        self._unfit: dict[frozenset[str], set[str]] = {}  # by what jobs read, the machines that lack some of it
-        self._met: dict[str, set[str]] = {}  # of each trial, those that it was on
+        # By digest of what jobs read, the machines that lack it, and as they told it; by "", those that lack all.
+        self._unfit: dict[str, dict[str, str]] = {}
         self._over: set[str] = set()
         self._failures: Counter[str] = Counter()
         self._alone: set[str] = set()  # trials whose bundle went down with its process
@@ -139,7 +140,7 @@ class Ledger:
         self.runs = []  # what is asked for because a trial is given up
         for run in given:
             self.meter.end(id(run))
-            if not run.open:
+            if not run.open or run.withheld:
                 continue
             if not run.died:
                 whole = False
@@ -160,6 +161,9 @@ class Ledger:
         elif "point" in news:
             for listener in self._listeners:
                 listener.point(key, CurvePoint(**news["point"]))
+        elif (lacks := news.get("lacks")) is not None:
+            run.ended.update(keys(run.job))
+            self._lacks(run.node, lacks, news["error"])
         elif "error" in news:
             run.ended.add(key)
             self._failed(run, key, news)
@@ -192,26 +196,24 @@ class Ledger:
                 if not other.given and (cells := {trial.cell for trial in _trials(other.job)}):
                     other.share = max(other.share, *(self._shares[cell] for cell in cells))
             return
-        if news.get("unfit") and self._lacks(run, key, news["error"]):
-            return
         self._failures[key] += 1
         if news["final"] or self._failures[key] >= TRIES:
             self._give_up(run.job, key, news["error"], news["traceback"])
 
-    def unfit(self, job: Job) -> set[str]:
-        """The machines that lack what a job reads, as far as that is known."""
-        return self._unfit.setdefault(_reads(job), set())
+    def unfit(self, job: Job) -> dict[str, str]:
+        """The machines that lack what a job reads, as far as that is known, and as they told it."""
+        return {node: error for lacks in _reads(job) for node, error in self._unfit.get(lacks, {}).items()}
 
-    def _lacks(self, run: Run, key: str, error: str) -> bool:
-        """A machine lacks what a trial reads; whether that is no failure of the trial: its first time there."""
-        node, unfit = run.node, self.unfit(run.job)
-        if node not in unfit:
-            unfit.add(node)
-            self._say(f"{error.splitlines()[0]}; its trials are tried again elsewhere")
-        met = self._met.setdefault(key, set())
-        new = node not in met
-        met.add(node)
-        return new and len(met) <= MACHINES
+    def strand(self) -> None:
+        """No machine is left for any run: they stay to be run."""
+        self.outcome.stranded = next(iter(self.unfit(self.runs[0].job).values()))
+
+    def _lacks(self, node: str, lacks: str, error: str) -> None:
+        """A machine lacks what trials read, which is no failure of theirs."""
+        known = self._unfit.setdefault(lacks, {})
+        if node not in known:
+            known[node] = error.splitlines()[0]
+            self._say(f"{known[node]}; its trials go elsewhere")
 
     def _died(self, run: Run, keys: Sequence[str]) -> None:
         """The process went down by itself: nobody knows which of its trials took it with it, so each goes alone."""
@@ -262,12 +264,12 @@ def keys(job: Job) -> list[str]:
     return [trial.id for trial in job.trials] if isinstance(job, Bundle) else [repr(job.id)]
 
 
-def _reads(job: Job) -> frozenset[str]:
-    """The digests of the images and weights that a job reads."""
+def _reads(job: Job) -> tuple[str, ...]:
+    """The digests of the images and weights that a job reads, and "" for what every job needs."""
     if isinstance(job, Bundle):
-        return frozenset((job.trials[0].data_digest, job.trials[0].weights_digest))
+        return ("", job.trials[0].data_digest, job.trials[0].weights_digest)
     source = (job.source.data_digest,) if isinstance(job.source, Sample) else ()
-    return frozenset((job.sample.data_digest, job.sample.weights_digest, *source))
+    return ("", job.sample.data_digest, job.sample.weights_digest, *source)
 
 
 def _name(job: Job, key: str) -> str:

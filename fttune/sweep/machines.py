@@ -19,6 +19,7 @@ from fttune.config import Resources
 from fttune.errors import ConfigError
 
 _OWN = "local.cluster.node"  # the kind of every machine of one's own, whatever it has
+_ENOUGH = 10  # machines that lack the same, where Ray starts them: the next would lack it too
 _BETWEEN = 60.0  # seconds between two lines that say what is waited for
 MODEL = "accelerator_type:"  # how Ray begins the name of a resource that tells a model of GPU
 
@@ -34,9 +35,13 @@ def models() -> list[str]:
     return sorted({next((name for name in offer if name.startswith(MODEL)), "") for offer in offers})
 
 
-def avoidable(unfit: Collection[str], cpu: float, gpu: float) -> set[str]:
-    """The machines that lack what trials read, as long as another could take a trial."""
-    return set(unfit) if unfit and _fits(cpu, gpu, but=unfit) else set()
+def avoided(unfit: Collection[str], cpu: float, gpu: float) -> set[str] | None:
+    """The machines that a trial is not to be given to, since they lack what it reads.
+
+    None where that leaves it none, and none is to come: where Ray starts machines, some that lack it are put up with.
+    """
+    left = not unfit or not fits(cpu, gpu) or fits(cpu, gpu, but=unfit)
+    return set(unfit) if left or (_grows() and len(unfit) < _ENOUGH) else None
 
 
 def await_place(resources: Resources, stop: Callable[[], bool]) -> bool:
@@ -45,7 +50,7 @@ def await_place(resources: Resources, stop: Callable[[], bool]) -> bool:
     False when `stop` ended the wait. ConfigError when the cluster could never offer what one trial asks for.
     """
     cpu, gpu = resources.cpu, 0.0 if isinstance(resources.gpu, str) else resources.gpu
-    if not _fits(cpu, gpu) and not _comes(cpu, gpu, stop):
+    if not fits(cpu, gpu) and not _comes(cpu, gpu, stop):
         return False
     if resources.gpu == "auto" and len(_offers()) > 1 and not models():
         _say("no machine of the cluster has a GPU now: trials run on CPUs (a number as resources.gpu waits for one)")
@@ -59,7 +64,7 @@ def _comes(cpu: float, gpu: float, stop: Callable[[], bool]) -> bool:
     request_resources(bundles=[{"CPU": cpu, "GPU": gpu} if gpu else {"CPU": cpu}])
     told = time.monotonic()
     try:
-        while not (there := _fits(cpu, gpu)) and not stop():
+        while not (there := fits(cpu, gpu)) and not stop():
             time.sleep(1)
             if time.monotonic() > told + _BETWEEN:
                 told = time.monotonic()
@@ -74,7 +79,8 @@ def _offers(but: Collection[str] = ()) -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in but]
 
 
-def _fits(cpu: float, gpu: float, but: Collection[str] = ()) -> bool:
+def fits(cpu: float, gpu: float, but: Collection[str] = ()) -> bool:
+    """Whether a machine, other than some, is large enough for what a trial asks for."""
     return any(offer.get("CPU", 0) >= cpu and offer.get("GPU", 0) >= gpu for offer in _offers(but))
 
 

@@ -75,11 +75,13 @@ class Supply:
         try:
             digest = weights_digest(backbone, self.weights.get(backbone))
         except FttuneError as error:
-            raise MachineError(f"{platform.node()} has no network {backbone} to start from ({error})") from None
+            line = f"{platform.node()} has no network {backbone} to start from ({error})"
+            raise MachineError(line, lacks=expected) from None
         if digest != expected:
             raise MachineError(
                 f"the weights of {backbone} on {platform.node()} are not those that the sweep was planned with"
-                f" (digest {digest[:16]} there, {expected[:16]} here)"
+                f" (digest {digest[:16]} there, {expected[:16]} here)",
+                lacks=expected,
             )
 
     def _fetch(self, digest: str, root: Path) -> None:
@@ -89,12 +91,14 @@ class Supply:
         except (FttuneError, OSError) as error:
             raise MachineError(
                 f"{platform.node()} has no decoded images of {row.name} in {root} and cannot decode them ({error}):"
-                " FTTUNE_STORE on a file system that all machines share spares them that"
+                " FTTUNE_STORE on a file system that all machines share spares them that",
+                lacks=digest,
             ) from None
         if store.digest != digest:
             raise MachineError(
                 f"the images of {row.name} on {platform.node()} are not those that the sweep was planned with"
-                f" (digest {store.digest[:16]} there, {digest[:16]} here)"
+                f" (digest {store.digest[:16]} there, {digest[:16]} here)",
+                lacks=digest,
             )
 
 

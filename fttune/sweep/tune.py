@@ -1,6 +1,6 @@
 """Run jobs, and those that follow from them, on a Ray cluster.
 
-With `cluster`, `admission`, `machines`, `feed` and `queue`, the only file that imports ray.
+With `actor`, `cluster`, `admission`, `machines`, `feed` and `queue`, the only file that imports ray.
 """
 
 import logging
@@ -8,14 +8,12 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import ray
 from ray import tune
-from ray.actor import exit_actor
 from ray.exceptions import RayError
 
 from fttune.bundle import Bundle
@@ -24,13 +22,14 @@ from fttune.footprint import Footprint
 from fttune.interrupt import handler_kept
 from fttune.runtime import Runtime
 from fttune.sweep import machines
-from fttune.sweep.feed import Feed, Later
+from fttune.sweep.actor import Worker, pack, place
+from fttune.sweep.feed import Feed
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, More, Order, Outcome, Run
 from fttune.sweep.meter import Meter
 from fttune.sweep.queue import Queue
 from fttune.sweep.supply import Supply
-from fttune.sweep.worker import Work, measure
+from fttune.sweep.worker import measure
 
 _NOTICED = 30.0  # seconds within which a cluster notices that a machine is gone; Ray takes 15
 
@@ -54,8 +53,8 @@ def run_jobs(
     for the places of those that wait, in the order in which they are to start. `say` tells the user a line.
 
     What is to be tried again (`Ledger` says what and how often) is, once the rest is done. Returns when all came to an
-    end; or, what was under way being saved, with `complete` false: after an interrupt (SIGINT or SIGTERM), and as soon
-    as `stop`, which is asked between any two events, says so.
+    end; or, what was under way being saved, with `complete` false: after an interrupt (SIGINT or SIGTERM), as soon
+    as `stop`, which is asked between any two events, says so, and when no machine has what the rest reads.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     given = shares(
@@ -74,9 +73,19 @@ def run_jobs(
         more=more or (lambda record: ()),
         say=say,
     )
-    while ledger.runs and not stop(ledger.outcome) and _round(ledger, runtime, resources, supply, more, order, stop):
-        pass
+    while ledger.runs and not stop(ledger.outcome):
+        if not _placeable(ledger, resources):
+            ledger.strand()
+            break
+        if not _round(ledger, runtime, resources, supply, more, order, stop):
+            break
     return ledger.outcome
+
+
+def _placeable(ledger: Ledger, resources: Resources) -> bool:
+    """Whether a machine is left for any of the runs."""
+    asked = {(frozenset(ledger.unfit(run.job)), run.share) for run in ledger.runs}
+    return any(machines.avoided(unfit, resources.cpu, share) is not None for unfit, share in asked)
 
 
 def _round(
@@ -92,16 +101,16 @@ def _round(
     dead = machines.ids(alive=False)  # not those that live: a node may join during the round, and vanish in it
     with tempfile.TemporaryDirectory(prefix="fttune-") as folder:
         known = [run.job for run in ledger.runs]
-        worker = tune.with_parameters(_Worker, jobs=known, runtime=runtime, supply=supply)
+        worker = tune.with_parameters(Worker, packed=pack((known, runtime, supply)))
         feed = Feed(
             ledger.runs,
             resources.max_concurrent,
             waits=more is not None,
-            avoid=lambda run: machines.avoidable(ledger.unfit(run.job), resources.cpu, run.share),
+            avoid=lambda run: machines.avoided(ledger.unfit(run.job), resources.cpu, run.share),
         )
         queue = Queue(feed, lambda waiting: _ordered(waiting, ledger, order))
         tuner = tune.Tuner(
-            tune.with_resources(worker, lambda config: _bundle(resources.cpu, config["share"], config["avoid"])),
+            tune.with_resources(worker, place(resources.cpu)),
             tune_config=tune.TuneConfig(reuse_actors=True, search_alg=feed, scheduler=queue, num_samples=-1),
             run_config=tune.RunConfig(
                 storage_path=folder,
@@ -139,14 +148,6 @@ def _ordered(waiting: Sequence[int], ledger: Ledger, order: Order) -> list[int]:
     """Numbers of runs, as `order` wants their jobs."""
     places = order([ledger.runs[number].job for number in waiting], ledger.outcome.finished) if waiting else ()
     return [waiting[place] for place in places]
-
-
-def _bundle(cpu: float, gpu: float, avoid: Collection[str] = ()) -> tune.PlacementGroupFactory:
-    """A place for a job, on none of the machines to `avoid`."""
-    where: dict[str, Any] = (
-        {"bundle_label_selector": [{"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}]} if avoid else {}
-    )
-    return tune.PlacementGroupFactory([{"CPU": cpu, "GPU": gpu}], **where)
 
 
 def _lost(dead: set[str], runs: Sequence[Run]) -> set[str]:
@@ -192,56 +193,6 @@ def _probe(
 
 def _measure(bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None) -> list[Footprint | None]:
     return [measure(bundle, runtime, supply) for bundle in bundles]
-
-
-class _Worker(tune.Trainable):
-    """A process that works on one job after another, and tells of each as plain values."""
-
-    _work: Work | None = None
-    _leaving = False
-
-    def setup(
-        self,
-        config: dict[str, Any],
-        jobs: Sequence[Job] = (),
-        runtime: Runtime | None = None,
-        supply: Supply | None = None,
-    ) -> None:
-        assert runtime is not None  # Tune knows no setup without defaults
-        self._jobs, self._runtime, self._supply = jobs, runtime, supply
-        self._asked = config
-        self._node = ray.get_runtime_context().get_node_id()
-        self._ended_before = signal.signal(signal.SIGTERM, self._terminate)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._asked, self._work = new_config, None
-        return True
-
-    def step(self) -> dict[str, Any]:
-        if self._leaving:
-            exit_actor()
-        self._work = work = self._work or self._begin()
-        news = work.take()
-        self._leaving = any("stopped" in one for one in news)
-        return {"news": news, "node": self._node, "done": work.ended and not self._leaving}
-
-    def _begin(self) -> Work:
-        later: Later | None = self._asked["later"]
-        job = later.job if later else self._jobs[self._asked["job"]]
-        return Work(job, replace(self._runtime, gpu_share=self._asked["share"] or 1.0), self._supply)
-
-    def cleanup(self) -> None:
-        """Tune has no more use for what this worker does: what it has reached is saved."""
-        if self._work and not self._work.ended:
-            self._work.stop()
-            self._work.join()
-
-    def _terminate(self, number: int, frame: Any) -> None:
-        """The machine is taken away: save at once, tell, and go."""
-        if self._work and not self._work.ended:
-            self._work.stop()
-        elif callable(self._ended_before):
-            self._ended_before(number, frame)
 
 
 class _Relay(tune.Callback):

@@ -157,13 +157,17 @@ def measure(bundle: Bundle, runtime: Runtime, supply: Supply | None = None) -> F
 
 
 def _told(error: Exception | SystemExit) -> News:
-    """`final`: what the user gave is wrong, and stays so; `memory`: a GPU had no room; `unfit`: the machine's fault."""
+    """What is told of an error.
+
+    `final`: what the user gave is wrong, and stays so; `memory`: a GPU had no room; `lacks`: what the machine is found
+    to lack, as `MachineError` has it, None where the fault is not the machine's.
+    """
     return {
-        "error": f"{type(error).__name__}: {error}",
+        "error": str(error) if isinstance(error, MachineError) else f"{type(error).__name__}: {error}",
         "traceback": traceback.format_exc(),
         "final": isinstance(error, UsageError),
         "memory": _is_out_of_memory(error),
-        "unfit": isinstance(error, MachineError),
+        "lacks": error.lacks if isinstance(error, MachineError) else None,
     }
 
 
