@@ -62,6 +62,14 @@ def test_a_driver_whose_clock_is_wrong_gives_a_sign_of_life_and_is_left_alone(tr
         await_turn(tracker, "s", beats, patience=0.01)
 
 
+def test_a_dead_driver_whose_clock_ran_ahead_is_not_waited_for_until_that_hour(tracker: Tracker) -> None:
+    dead = of_far(silent=-3600)
+    tracker.take(tracker.open_sweep("s"), dead)
+    lines: list[str] = []
+    assert await_turn(tracker, "s", lines.append, patience=0.01) == dead
+    assert "UTC, ahead of the clock here; taking over in 0 s unless it gives a sign of life" in lines[0]
+
+
 def test_time_that_has_passed_is_told_in_the_unit_one_would_say_it_in() -> None:
     assert [ago(s) for s in (0, 7.4, 119, 120, 7199, 7200, 172799, 172800)] == [
         "0 s ago", "7 s ago", "119 s ago", "2 min ago", "120 min ago", "2 h ago", "48 h ago", "2 days ago",

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from fttune.errors import StoreError
 from fttune.plan import pending
 from fttune.record import CurvePoint
+from fttune.tracking.claim import Claim
+from fttune.tracking.fields import SweepRun
 from fttune.tracking.runs import Tracker
 from fttune.tracking.spool import Spool
 from fttune.tracking.writer import Writer
@@ -164,6 +166,31 @@ def test_a_second_sweep_tags_what_the_first_has_done(tracker: Tracker, tmp_path:
     tags = {r.data.tags["fttune.trial_id"]: r.data.tags for r in runs_of(tracker.uri, "fttune")}
     assert tags[TRIALS[0].id].items() >= {"fttune.sweep.first": "true", "fttune.sweep.second": "true"}.items()
     assert "fttune.sweep.first" not in tags[TRIALS[1].id]
+
+
+class Watched(Tracker):
+    """A tracker that counts the signs of life that it is given."""
+
+    beats = 0
+
+    def beat(self, sweep: SweepRun, own: Claim) -> bool:
+        self.beats += 1
+        return super().beat(sweep, own)
+
+
+def test_signs_of_life_do_not_wait_until_all_trials_of_another_sweep_are_adopted(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    with Writer(tracker, tmp_path / "first", "first") as writer:
+        for trial in TRIALS:
+            run(writer, trial)
+    watched = Watched(tracker.uri, "fttune")
+    with Writer(watched, tmp_path / "second", "second", pause=60, between_beats=0) as writer:
+        assert writer.hold()
+        before = watched.beats
+        writer.adopt(TRIALS)
+    assert watched.beats - before > len(TRIALS)
+    assert len(watched.records("second")) == len(TRIALS)
 
 
 def test_a_trial_that_another_sweep_finished_meanwhile_is_this_sweeps_too(tracker: Tracker, tmp_path: Path) -> None:

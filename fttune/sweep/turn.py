@@ -20,7 +20,7 @@ def await_turn(tracker: Tracker, sweep: str, say: Callable[[str], None], patienc
     held = tracker.claim(sweep)
     if held is None or held.gone:
         return held
-    if not held.fresh:
+    if not held.fresh or held.ahead:
         say(f"{heard(held)}; taking over in {patience:.0f} s unless it gives a sign of life")
         time.sleep(patience)
         now = tracker.claim(sweep)
@@ -45,8 +45,9 @@ def _taken(sweep: str, held: Claim) -> str:
 
 
 def heard(held: Claim) -> str:
-    """That a driver has been silent."""
-    return f"the driver on {held.host} (process {held.pid}) was last heard {ago(held.age)}"
+    """That a driver has been silent, as far as that can be told."""
+    when = f"at {held.heard:%Y-%m-%d %H:%M} UTC, ahead of the clock here" if held.ahead else ago(held.age)
+    return f"the driver on {held.host} (process {held.pid}) was last heard {when}"
 
 
 def ago(seconds: float) -> str:

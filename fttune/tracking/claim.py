@@ -68,6 +68,11 @@ class Claim:
         return max(0.0, (_now() - self.heard).total_seconds())
 
     @property
+    def ahead(self) -> bool:
+        """Whether its clock, or ours, is wrong by so much that its age tells nothing."""
+        return (self.heard - _now()).total_seconds() > FRESH
+
+    @property
     def gone(self) -> bool:
         """Whether its process ran on this machine and is dead."""
         return self.machine == _machine() and not _lives(self.pid)

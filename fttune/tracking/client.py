@@ -53,6 +53,22 @@ def connect(uri: str) -> "MlflowClient":
         raise ConfigError(f"tracking.uri {masked(uri)}: {reason(error)}") from None
 
 
+def search(client: "MlflowClient", experiment: str, condition: str, page: int) -> Iterator["Run"]:
+    """The runs of an experiment that meet a condition, oldest first, asked for in pages; none where there is none."""
+    found, token = client.get_experiment_by_name(experiment), ""
+    while found and token is not None:
+        with uncollected():
+            runs = client.search_runs(
+                [found.experiment_id],
+                condition,
+                max_results=page,
+                order_by=["attributes.start_time ASC"],
+                page_token=token or None,
+            )
+        yield from runs
+        token = runs.token or None
+
+
 def tag_run(client: "MlflowClient", run_id: str, key: str, value: str) -> None:
     """Set a tag of a run that others may be tagging: MLflow tries a batch again where two collide, but not a tag."""
     client.log_batch(run_id, tags=[mlflow().entities.RunTag(key, value)])

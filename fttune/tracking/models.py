@@ -12,7 +12,7 @@ from fttune.errors import UsageError
 from fttune.record import RunRecord
 from fttune.secrets import masked
 from fttune.tracking import fields
-from fttune.tracking.client import artifacts, connect, tag_run
+from fttune.tracking.client import artifacts, connect, search, tag_run
 from fttune.tracking.served import Served, name, save
 from fttune.tracking.uri import asking, database_file, reason
 
@@ -153,13 +153,7 @@ class Models:
         if file and not file.exists():
             return
         with asking(self._uri):
-            experiment, token = self._client.get_experiment_by_name(self._experiment), ""
-            while experiment and token is not None:
-                found = self._client.search_runs(
-                    [experiment.experiment_id], condition, max_results=_PAGE, page_token=token or None
-                )
-                yield from found
-                token = found.token or None
+            yield from search(self._client, self._experiment, condition, _PAGE)
 
     @cached_property
     def _client(self) -> "MlflowClient":

@@ -11,7 +11,7 @@ from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.secrets import masked
 from fttune.tracking import claim, fields, notes
 from fttune.tracking.claim import Claim
-from fttune.tracking.client import connect, mlflow, tag_run, uncollected
+from fttune.tracking.client import connect, mlflow, search, tag_run
 from fttune.tracking.fields import Row, SweepRun, TrialRun
 from fttune.tracking.rivals import settle
 from fttune.tracking.uri import asking, database_file, resolve_uri
@@ -170,11 +170,15 @@ class Tracker:
                 self._client.set_terminated(run.run_id, "KILLED", end_time=at)
                 tag_run(self._client, run.run_id, fields.STATUS, "stopped")
 
-    def adopt(self, sweep: SweepRun, trial_ids: Sequence[str]) -> None:
-        """Tag the runs of trials that another sweep has finished as asked for by this one too."""
+    def adopt(self, sweep: SweepRun, trial_ids: Sequence[str], between: Callable[[], object] = lambda: None) -> None:
+        """Tag the runs of trials that another sweep has finished as asked for by this one too.
+
+        `between` is called between any two of them, which may be a hundred thousand.
+        """
         wanted, tag = set(trial_ids), fields.sweep_tag(sweep.sweep)
         with asking(self.uri):
             for run in self._search(f"tags.`{fields.KIND}` = 'trial'"):
+                between()
                 if run.data.tags.get(fields.TRIAL_ID) in wanted and tag not in run.data.tags:
                     tag_run(self._client, run.info.run_id, tag, "true")
 
@@ -211,19 +215,7 @@ class Tracker:
     def _search(self, condition: str, page: int | None = None) -> Iterator["Run"]:
         """The runs that meet a condition, oldest first, asked for in pages of `page`."""
         page = page or (_LOCAL_PAGE if database_file(self.uri) else _PAGE)
-        experiment = self._client.get_experiment_by_name(self.experiment)
-        token = "" if experiment else None
-        while experiment and token is not None:
-            with uncollected():
-                found = self._client.search_runs(
-                    [experiment.experiment_id],
-                    condition,
-                    max_results=page,
-                    order_by=["attributes.start_time ASC"],
-                    page_token=token or None,
-                )
-            yield from found
-            token = found.token or None
+        return search(self._client, self.experiment, condition, page)
 
     def _open(self, condition: str, create: Callable[[], "Run"]) -> "Run":
         """The oldest run that meets a condition, or else a new one."""

@@ -225,7 +225,7 @@ class Writer:
             elif kind == "distance":
                 tracker.write_distance(parent, fields.revive(DistanceRecord, event.body), event.at)
             else:
-                tracker.adopt(parent, event.body["trials"])
+                tracker.adopt(parent, event.body["trials"], self._beat)
 
     def _trial(self, parent: SweepRun, event: Event) -> TrialRun:
         """The run of an event's trial; one that somebody deleted meanwhile is opened anew."""
