@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -19,13 +19,15 @@ import torch
 from torch import Tensor
 
 from fttune.errors import StoreError
+from fttune.feature_claim import claim, claims
 from fttune.feature_file import Segment, read, write
-from fttune.files import locked, writing
-from fttune.trial import digest
+from fttune.files import await_free, locked, writing
+from fttune.trial import SCIENCE, digest
 
 _log = logging.getLogger("fttune")
 
 _SMALL = 2**26  # bytes of a table that lies in several files, up to which it is put together in memory
+_TRIES = 3
 _SEGMENT = 2**28  # bytes of one layer that are held before they are written
 _LITTLE, _MANY = 2**24, 16  # bytes of a file up to which it is put together with others, and with how many
 
@@ -42,6 +44,7 @@ class FeatureKey:
     norm: str  # of the network's input
     dtype: str = "float32"
     device: str = "cpu"  # type: what one kind of device makes of an image, another does to other digits
+    science: int = SCIENCE  # what the code makes of an image
 
     @property
     def folder(self) -> str:
@@ -101,43 +104,76 @@ def reach(
     reads: int | None = None,
     room: int | None = None,
 ) -> dict[int, FeatureTable]:
-    """Tables of `layers` for the showings `wanted`, of the one that the caller `reads` at least.
+    """Tables of `layers` for the showings `wanted`, or of the one that the caller `reads`, if it says which.
 
     What the cache lacks of that one is computed first, in one pass that reaches what it lacks of the others too.
-    Processes that ask at once do the work once. A damaged file is computed again. Who has written leaves at most `room`
-    bytes in the cache, the files longest unused go; what is mapped stays readable on a disk of this machine (on a
-    network's, not where another machine removes it). Where the disk is full, the tables are held by this process alone:
-    that of the layer that the caller `reads`, if it says which, and no other.
+    Processes that ask at once do the work once, side by side: each computes what no other does. A damaged file is
+    computed again. Who has written leaves at most `room` bytes in the cache, the files longest unused go; what is
+    mapped stays readable on a disk of this machine (on a network's, not where another machine removes it). Where the
+    disk is full, the tables are held by this process alone.
     """
     # Nobody waits for another's pass who needs nothing of it, nor need the files be one's own.
-    if whole := _held(root / key.folder, layers if reads is None else [reads], wanted):
+    asked = layers if reads is None else [reads]
+    if whole := _held(root / key.folder, asked, wanted):
         return whole
     try:
-        tables = _reach(root / key.folder, layers, wanted, forward)
+        with writing(root / key.folder):
+            segments = _complete(root / key.folder, layers, wanted, forward)
+        tables = _tables({layer: segments[layer] for layer in asked}, wanted)
+        if tables is None:
+            raise StoreError(f"{root / key.folder}: features cannot be read back; FTTUNE_CACHE moves the folder")
     except StoreError as error:
         _log.warning("%s; until then each process computes its features for itself", error)
-        return _in_memory(layers if reads is None else [reads], wanted, forward)
+        return _in_memory(asked, wanted, forward)
     if room is not None:
         with locked(root / "room"):
             _evict(root, room)
     return tables
 
 
-def _reach(folder: Path, layers: Sequence[int], wanted: np.ndarray, forward: Pass) -> dict[int, FeatureTable]:
-    """From the files of a folder, which gets what it lacks. StoreError when it has no room for that."""
-    with writing(folder), locked(folder / "features"):
-        for left in folder.glob(".*.arrow.*.tmp"):  # of a process that was killed: only the holder of the lock writes
-            left.unlink(missing_ok=True)
-        for layer in layers:
-            _merge(folder, layer)
-        segments = {layer: _segments(folder, layer, wanted) for layer in layers}
-        for lacking, missing in _lacking(segments, wanted):
-            _write_pass(folder, missing, lacking, forward(missing, lacking))
-            segments |= {layer: _segments(folder, layer, wanted) for layer in lacking}
-    whole = _tables(segments, wanted)
-    if whole is None:
-        raise StoreError(f"{folder}: features cannot be read back; FTTUNE_CACHE moves the folder")
-    return whole
+def _complete(folder: Path, layers: Sequence[int], wanted: np.ndarray, forward: Pass) -> dict[int, list[Segment]]:
+    """All layers of all showings in a folder: what nobody else computes is computed here, the rest waited for."""
+    tries = 0  # what cannot be read back would be computed for ever
+    while True:
+        computed, others, segments = _advance(folder, layers, wanted, forward)
+        tries += computed
+        if not others or tries == _TRIES:
+            return segments
+        await_free(others[0])
+
+
+def _advance(
+    folder: Path, layers: Sequence[int], wanted: np.ndarray, forward: Pass
+) -> tuple[bool, list[Path], dict[int, list[Segment]]]:
+    """Compute what a folder lacks, but for what others compute.
+
+    Whether there was any; the claims of those others; what is there of each layer, as far as it is read here.
+    """
+    with ExitStack() as own:
+        with locked(folder / "features"):
+            claimed = claims(folder)
+            if not claimed:
+                _tidy(folder, layers)
+            segments = {layer: _segments(folder, layer, wanted) for layer in layers}
+            lacking = _lacking(segments, wanted)
+            taken = np.concatenate([np.empty(0, np.int64), *claimed.values()])
+            passes = [(some, free) for some, missing in lacking if len(free := missing[~np.isin(missing, taken)])]
+            if passes:
+                own.enter_context(claim(folder, np.concatenate([missing for _, missing in passes])))
+        for some, missing in passes:
+            _write_pass(folder, missing, some, forward(missing, some))
+            segments |= {layer: _segments(folder, layer, wanted) for layer in some}
+    left = np.concatenate([np.empty(0, np.int64), *(missing for _, missing in lacking)])
+    others = [path for path, showings in claimed.items() if np.isin(showings, left).any()]
+    return bool(passes), others, segments
+
+
+def _tidy(folder: Path, layers: Sequence[int]) -> None:
+    """Where nobody writes: remove what a killed process left, and put little files together."""
+    for left in folder.glob(".*.arrow.*.tmp"):
+        left.unlink(missing_ok=True)
+    for layer in layers:
+        _merge(folder, layer)
 
 
 def _held(folder: Path, layers: Sequence[int], wanted: np.ndarray) -> dict[int, FeatureTable] | None:

@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -97,6 +97,12 @@ def held(path: Path) -> bool:
             return not _try(lock, fcntl.LOCK_SH)  # with others who look at the same time
     except OSError:
         return False
+
+
+def await_free(path: Path) -> None:
+    """Wait until nobody holds `path` alone."""
+    with suppress(FileNotFoundError), path.open() as lock:
+        _flock(lock, fcntl.LOCK_SH)
 
 
 def _try(lock: IO[str], how: int) -> bool:

@@ -4,10 +4,12 @@ import errno
 import fcntl
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Thread
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from fttune.feature_cache import FeatureKey, FeatureTable, reach
 from fttune.features import Norm, features_at, showings
 from fttune.training.inputs import FeatureInputs
+from stores import wait_until
 from values import HPARAMS
 
 KEY = FeatureKey(weights="w", data="d", backbone="tiny", resize="crop", image_size=8, norm="n")
@@ -88,6 +91,55 @@ def test_processes_that_ask_at_once_do_the_work_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert network.asked == [([1, 2, 3], [2])]
+
+
+def test_what_no_other_computes_is_computed_meanwhile_and_the_rest_waited_for(tmp_path: Path) -> None:
+    both, asked = Barrier(2, timeout=30), list[list[int]]()
+    tables: dict[str, list[list[float]]] = {}
+
+    def forward(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+        asked.append(missing.tolist())
+        both.wait()  # neither ends before the other has begun
+        yield from Network()(missing, layers)
+
+    def ask(name: str, wanted: list[int]) -> None:
+        tables[name] = whole(reach(tmp_path, KEY, [3], np.array(wanted), forward)[3])
+
+    threads = [Thread(target=ask, args=("first", [1, 2, 3])), Thread(target=ask, args=("second", [5, 3, 2]))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(len, asked)) in ([1, 3], [2, 3])
+    assert sorted(number for some in asked for number in some) == [1, 2, 3, 5]
+    assert tables == {"first": [[1, 3], [2, 3], [3, 3]], "second": [[5, 3], [3, 3], [2, 3]]}
+    assert not [*tmp_path.rglob("*.claim")]
+
+
+def test_what_a_process_had_claimed_when_it_was_killed_is_computed_by_who_waited(tmp_path: Path) -> None:
+    code = f"""
+import time
+from pathlib import Path
+from test_features import KEY, np, reach
+def forward(missing, layers):
+    print("claimed", flush=True)
+    time.sleep(600)
+reach(Path({str(tmp_path)!r}), KEY, [3], np.array([1, 2]), forward)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "claimed\n"
+        network, found = Network(), list[object]()
+        waiting = Thread(target=lambda: found.append(whole(want(tmp_path, [2, 7], [3], network)[3])))
+        waiting.start()
+        wait_until(lambda: network.asked == [([7], [3])], 30)
+        other.kill()
+    waiting.join(30)
+    assert found == [[[2, 3], [7, 3]]]
+    assert network.asked == [([7], [3]), ([2], [3])]
+    assert not [*tmp_path.rglob("*.claim")]
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5])
@@ -171,7 +223,7 @@ def test_who_finds_the_layer_that_it_reads_computes_no_other(tmp_path: Path) -> 
     want(tmp_path, [1, 2], [3], network)
     assert whole(want(tmp_path, [2, 1], [1, 3], network, reads=3)[3]) == [[2, 3], [1, 3]]
     assert len(network.asked) == 1
-    assert {*want(tmp_path, [1, 2], [1, 3], network, reads=1)} == {1, 3}
+    assert {*want(tmp_path, [1, 2], [1, 3], network, reads=1)} == {1}
     assert network.asked[1:] == [([1, 2], [1])]
 
 

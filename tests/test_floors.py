@@ -46,6 +46,7 @@ UPPER = GROUND | {
     "footprint",
     "bundle",
     "feature_cache",
+    "feature_claim",
     "feature_file",
     "data",
     "backbones",
@@ -99,7 +100,8 @@ ROOMS: dict[str, set[str]] = {
     "footprint": {"bundle", "trial"},
     "caching": {"bundle", "cost", "trial", "ways"},
     "feature_file": VALUES,
-    "feature_cache": VALUES | {"feature_file"},
+    "feature_claim": VALUES,
+    "feature_cache": VALUES | {"feature_file", "feature_claim"},
     "features": VALUES | {"data", "backbones"},
     "classifier": VALUES | {"data", "backbones", "features"},
     "training": VALUES
@@ -142,7 +144,11 @@ ROOMS: dict[str, set[str]] = {
     "cli": GROUND | {"commands", "describe", "terminal"},
 }
 # Rooms that run on a bare GPU machine, and what they may stand on there.
-BARE = {"data", "backbones", "feature_file", "feature_cache", "features", "classifier", "training", "distance"}
+BARE = {"data", "backbones", "features", "classifier", "training", "distance"} | {
+    "feature_file",
+    "feature_claim",
+    "feature_cache",
+}
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
 DOORS = {
     "ray": {
