@@ -38,8 +38,13 @@ class StageTimes:
     device: str
     forward: tuple[float, ...]  # an image, without gradient
     training: tuple[float, ...]  # an image, forward and backward
+    lowest: tuple[float, ...]  # the same where the stage is the lowest trained: no gradient is passed on below it
     update: tuple[float, ...]  # a step of the optimiser
     bytes: tuple[int, ...]  # of an image's output, float32
+
+    def trained(self, frozen: int) -> float:
+        """Seconds of an image in the stages above the frozen ones, forward and backward."""
+        return sum(self.lowest[frozen : frozen + 1]) + sum(self.training[frozen + 1 :])
 
     def save(self, folder: Path) -> None:
         """One small file; a half-written one is read as none."""
@@ -178,7 +183,7 @@ class CostModel:
         batch, kept, spent, looked = min(trial.hparams.batch_size, train), self._kept(trial), 0.0, 0.0
         for spec, steps, reports in looks(trial):
             cached = spec.frozen if spec.frozen in kept else 0
-            step = sum(times.forward[cached : spec.frozen]) + sum(times.training[spec.frozen :])
+            step = sum(times.forward[cached : spec.frozen]) + times.trained(spec.frozen)
             looked = sum(times.forward[cached:])
             spent += steps * (batch * step + sum(times.update[spec.frozen :])) + reports * val * looked
         return SET_UP + spent + (images.test + train) * looked

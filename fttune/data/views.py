@@ -34,8 +34,10 @@ def fixed_places(rows: np.ndarray, codes: np.ndarray, room: int) -> Tensor:
     places[codes == MIRROR, 2] = 1
     for code in set(codes.tolist()) - {0, MIRROR}:
         here = codes == code
-        drawn = np.random.default_rng(seed_from("view", code)).random((int(rows[here].max()) + 1, 3))
-        places[here] = np.floor(drawn[rows[here]] * (room + 1, room + 1, 2))
+        first, last = int(rows[here].min()), int(rows[here].max())
+        source = np.random.PCG64(seed_from("view", code)).advance(3 * first)  # to where that row's three numbers stand
+        drawn = np.random.Generator(source).random((last + 1 - first, 3))
+        places[here] = np.floor(drawn[rows[here] - first] * (room + 1, room + 1, 2))
     return torch.from_numpy(places)
 
 

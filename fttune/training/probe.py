@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -29,11 +30,11 @@ _log = logging.getLogger("fttune")
 
 _BATCH = 16  # images
 _no_room: set[Path] = set()  # where this process could not keep what it measured
-_ROUNDS = 3  # after one to warm up
+_ROUNDS = 3
 
 
 def time_stages(backbones: Sequence[str], image_size: int, runtime: Runtime) -> None:
-    """Measure networks in this process, on its processor; about a second each. What cannot be is left to its trials."""
+    """Measure networks in this process, on its processor; seconds each. What cannot be is left to its trials."""
     torch.set_num_threads(runtime.threads or torch.get_num_threads())
     with keeping_freed():
         for name in backbones:
@@ -45,7 +46,7 @@ def time_stages(backbones: Sequence[str], image_size: int, runtime: Runtime) -> 
 
 
 def measure_once(net: nn.Sequential, backbone: str, image_size: int, device: torch.device, runtime: Runtime) -> None:
-    """Measure the stages of a network that nobody on this machine has measured at this size; about a second."""
+    """Measure the stages of a network that nobody on this machine has measured at this size; it takes seconds."""
     folder, threads, gpu = runtime.state, torch.get_num_threads(), device.type != "cpu"
     if folder is None or StageTimes.read(folder, backbone, image_size, threads, gpu=gpu):
         return
@@ -117,7 +118,7 @@ def stage_times(net: nn.Sequential, backbone: str, image_size: int, device: torc
         rows.append(_measure(stage, inputs))
         with torch.inference_mode():
             inputs = stage(inputs)
-    forward, training, update, size = zip(*rows, strict=True)
+    forward, training, lowest, update, size = zip(*rows, strict=True)
     return StageTimes(
         backbone=backbone,
         image_size=image_size,
@@ -125,26 +126,31 @@ def stage_times(net: nn.Sequential, backbone: str, image_size: int, device: torc
         device=device_name(device),
         forward=forward,
         training=training,
+        lowest=lowest,
         update=update,
         bytes=size,
     )
 
 
-def _measure(stage: nn.Module, given: Tensor) -> tuple[float, float, float, int]:
-    """Seconds forward and seconds trained of an image, seconds of an update, bytes of an image's output."""
+def _measure(stage: nn.Module, given: Tensor) -> tuple[float, float, float, float, int]:
+    """Seconds of an image: forward, trained, trained as the lowest; seconds of an update; bytes of its output."""
     own = copy.deepcopy(stage).requires_grad_(True)
-    optimiser = SGD(own.parameters(), lr=0.0, momentum=0.9)
+    optimiser = SGD(own.parameters(), lr=0.0, momentum=0.9, weight_decay=5e-4, fused=True)
     given = given.clone()
 
-    def train() -> None:
+    def train(*, lowest: bool) -> None:
         optimiser.zero_grad()
-        own(given.detach().clone().requires_grad_(True)).sum().backward()
+        made = own(given.detach().clone().requires_grad_(not lowest))
+        if made.requires_grad:  # not, where nothing is trained in it and nothing below
+            made.sum().backward()
 
+    made = _forward(stage, given)  # and once before anything is timed
+    train(lowest=False)
+    optimiser.step()
     forward = _seconds(lambda: _forward(stage, given), given.device)
-    training = _seconds(train, given.device)
+    training, lowest = (_seconds(partial(train, lowest=alone), given.device) for alone in (False, True))
     update = _seconds(optimiser.step, given.device)
-    made = _forward(stage, given)
-    return forward / _BATCH, training / _BATCH, update, made[0].nbytes
+    return forward / _BATCH, training / _BATCH, lowest / _BATCH, update, made[0].nbytes
 
 
 @torch.inference_mode()
@@ -154,10 +160,10 @@ def _forward(stage: nn.Module, given: Tensor) -> Tensor:
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
     taken = []
-    for _ in range(_ROUNDS + 1):
+    for _ in range(_ROUNDS):
         start = perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(perf_counter() - start)
-    return median(taken[1:])
+    return median(taken)
