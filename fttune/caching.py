@@ -1,6 +1,6 @@
 """Which outputs of frozen layers are worth keeping: the seconds that they save against the room that they take."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fttune.bundle import Bundle, bundle
@@ -8,7 +8,7 @@ from fttune.cost import CostModel, Output, looks, output_of
 from fttune.trial import Trial, fixed_views
 from fttune.ways import is_convex
 
-_DISK = 5e8  # bytes a second that a layer's output is written with, sync included (benchmarks/frozen.py)
+_DISK = 3.5e8  # bytes a second that a large output is written with, sync included (benchmarks/passes.py)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,29 +42,24 @@ def settle(model: CostModel, trials: Sequence[Trial], room: float) -> CostModel:
 def choose(model: CostModel, trials: Sequence[Trial], room: float) -> list[Layer]:
     """For each layer that cached trials stand on and whose costs are known, whether it is kept in `room` bytes.
 
-    Those that save most seconds for a byte go first.
+    Those that save most seconds for a byte go first; one that a deeper layer's pass reaches anyway costs no pass.
     """
     groups: dict[Output, list[Trial]] = {}
     for trial in trials:
         for depth in trial.depths:
             groups.setdefault(output_of(trial, depth), []).append(trial)
     weighed = [found for (_, _, depth), group in groups.items() if (found := _weigh(model, group, depth))]
-    chosen = []
-    for layer, size, saves in sorted(weighed, key=lambda entry: entry[2] / max(1, entry[1]), reverse=True):
-        why = "recomputing is as cheap" if saves <= 0 else "no room in resources.cache_gb" if size > room else ""
-        room -= 0 if why else size
-        dataset, backbone, depth = layer
-        chosen.append(
-            Layer(
-                dataset=dataset,
-                backbone=backbone,
-                depth=depth,
-                bytes=size,
-                saves=saves,
-                kept=not why,
-                why=why or f"saves {saves:.0f} s",
-            )
-        )
+    weighed.sort(key=lambda one: one.saves / max(1, one.bytes), reverse=True)
+    chosen: list[Layer] = []
+    for one in weighed:
+        chosen.append(one.judged(one.saves, room))
+        room -= one.bytes if chosen[-1].kept else 0
+    for number, one in enumerate(weighed):
+        if not chosen[number].kept and any(
+            layer.kept and other.reaches(one) for layer, other in zip(chosen, weighed, strict=True)
+        ):
+            chosen[number] = one.judged(one.saves + one.passing, room)
+            room -= one.bytes if chosen[number].kept else 0
     return chosen
 
 
@@ -98,20 +93,57 @@ def without(bundles: Iterable[Bundle], computed: Collection[Output]) -> list[Bun
     return left
 
 
-def _weigh(model: CostModel, trials: Sequence[Trial], depth: int) -> tuple[Output, int, float] | None:
-    """A layer, its bytes, and the seconds it saves; None where they are not known."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Weighed:
+    """What keeping a layer costs and saves."""
+
+    output: Output
+    bytes: int
+    saves: float  # seconds, where a pass is made for it alone
+    passing: float  # of these, that the pass takes
+    counts: Mapping[int, int]  # images per class, by seed
+
+    def reaches(self, other: "_Weighed") -> bool:
+        """Whether the pass that is made for it comes by another layer, of all images that are read there."""
+        same = self.output[:2] == other.output[:2] and self.output[2] > other.output[2]
+        return same and all(self.counts.get(seed, 0) >= count for seed, count in other.counts.items())
+
+    def judged(self, saves: float, room: float) -> Layer:
+        """Kept if it saves anything and fits into `room` bytes."""
+        why = "recomputing is as cheap" if saves <= 0 else "no room in resources.cache_gb" if self.bytes > room else ""
+        dataset, backbone, depth = self.output
+        return Layer(
+            dataset=dataset,
+            backbone=backbone,
+            depth=depth,
+            bytes=self.bytes,
+            saves=saves,
+            kept=not why,
+            why=why or f"saves {saves:.0f} s",
+        )
+
+
+def _weigh(model: CostModel, trials: Sequence[Trial], depth: int) -> _Weighed | None:
+    """None where the costs are not known."""
     first = trials[0]
     times = model.times.get((first.cell.backbone, first.hparams.image_size))
     images = model.images.get(first.cell.dataset)
     if times is None or images is None:
         return None
-    classes = images.classes
-    seeds = {t.seed: max(o.cell.images_per_class for o in trials if o.seed == t.seed) for t in trials}
-    held_out = classes * first.val_per_class + images.test
-    held = round(images.drawn(seeds.values()) * fixed_views(first.hparams.views)) + held_out
-    reads = sum(_reads(trial, depth, classes, images.test) for trial in trials)
-    size = held * times.bytes[depth - 1]
-    return output_of(first, depth), size, (reads - held) * sum(times.forward[:depth]) - size / _DISK
+    counts: dict[int, int] = {}
+    for trial in trials:
+        counts[trial.seed] = max(counts.get(trial.seed, 0), trial.cell.images_per_class)
+    held_out = images.classes * first.val_per_class + images.test
+    held = round(images.drawn(counts.values()) * fixed_views(first.hparams.views)) + held_out
+    reads = sum(_reads(trial, depth, images.classes, images.test) for trial in trials)
+    size, each = held * times.bytes[depth - 1], sum(times.forward[:depth])
+    return _Weighed(
+        output=output_of(first, depth),
+        bytes=size,
+        saves=(reads - held) * each - size / _DISK,
+        passing=held * each,
+        counts=counts,
+    )
 
 
 def _reads(trial: Trial, depth: int, classes: int, test: int) -> int:

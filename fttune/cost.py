@@ -5,6 +5,7 @@ Stage times are measured once for each network, size and machine (`fttune.traini
 
 import heapq
 import json
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
@@ -105,12 +106,17 @@ class CostModel:
     times: Mapping[tuple[str, int], StageTimes]  # by backbone and image size
     images: Mapping[str, Images]  # by dataset
     computed: Collection[Output] = ()  # of frozen layers that are not kept, but computed at each step
-    factors: Mapping[tuple[str, ...], float] = field(default_factory=dict)  # what was measured / what was expected
+    factors: Mapping[tuple[object, ...], float] = field(default_factory=dict)  # what was measured / what was expected
+    passing: Mapping[str, float] = field(default_factory=dict)  # the same of passes over images, by backbone
 
     def seconds(self, trial: Trial) -> float | None:
         """Of a trial alone, what is kept of its frozen part's output being there."""
+        return self.together(trial, 1)
+
+    def together(self, trial: Trial, count: int) -> float | None:
+        """Of `count` trials like this one that train at once."""
         expected = self._expected(trial)
-        return None if expected is None else expected * self._factor(trial.cell.backbone, trial.cell.mode)
+        return None if expected is None else expected * _fused(count) * self._factor(trial, count)
 
     def features(self, trials: Iterable[Trial]) -> dict[Trial, float]:
         """Seconds of the passes over images that cached trials share; each stands at the first trial that needs it."""
@@ -139,33 +145,43 @@ class CostModel:
         passed[_shared(trial)] = after
         more = images.drawn(after.values()) - images.drawn(before.values())
         shown = more * fixed_views(trial.hparams.views) + held_out
-        return shown * sum(times.forward[:deepest]) * self._factor(trial.cell.backbone, trial.cell.mode)
+        # Learned passes that took less may have found their features there; of those to come nobody knows.
+        slower = max(self._factor(trial, 1), self.passing.get(trial.cell.backbone, 0.0))
+        return shown * sum(times.forward[:deepest]) * slower
 
     def corrected(self, records: Sequence[RunRecord], trials: Sequence[Trial]) -> "CostModel":
-        """The same model, held against finished trials that had a process to themselves, all steps and all images."""
+        """The same model, held against finished trials that made all their steps on all images."""
         done = {
             record.trial_id: record
             for record in records
-            if record.status == "done" and record.together == 1 and record.pruned_step is None and record.fold is None
+            if record.status == "done" and record.pruned_step is None and record.fold is None and record.seconds
         }
-        ratios: dict[tuple[str, ...], list[float]] = {}
-        for trial in trials:
-            record = done.get(trial.id)
-            expected = self._expected(trial) if record and record.seconds and self._timed_on(trial, record) else None
-            if record and expected and record.seconds:
-                ratio = (record.seconds - (record.feature_seconds or 0.0)) / expected
-                for key in _groups(trial.cell.backbone, trial.cell.mode):
-                    ratios.setdefault(key, []).append(ratio)
+        known = {t: done[t.id] for t in trials if t.id in done and self._timed_on(t, done[t.id])}
+        ratios: dict[tuple[object, ...], list[float]] = {}
+        for trial, record in known.items():
+            # A bundle's seconds were shared out among its trials.
+            expected = (self._expected(trial) or 0.0) * _fused(record.together) / record.together
+            ratio = ((record.seconds or 0.0) - (record.feature_seconds or 0.0)) / expected
+            for key in _groups(trial, record.together):
+                ratios.setdefault(key, []).append(ratio)
         factors = {key: median(values) for key, values in ratios.items()}
-        return replace(self, factors=factors)
+        return replace(self, factors=factors, passing=self._passing(known))
+
+    def _passing(self, known: Mapping[Trial, RunRecord]) -> dict[str, float]:
+        """By how much longer passes took than expected, by backbone; in sum, since any trial may have made one."""
+        expected, taken = defaultdict[str, float](float), defaultdict[str, float](float)
+        for trial, seconds in replace(self, factors={}, passing={}).features(known).items():
+            expected[trial.cell.backbone] += seconds
+            taken[trial.cell.backbone] += known[trial].feature_seconds or 0.0
+        return {name: taken[name] / seconds for name, seconds in expected.items() if seconds}
 
     def _timed_on(self, trial: Trial, record: RunRecord) -> bool:
         """Whether it ran on what its stages were timed on: a GPU says nothing of a processor."""
         found = self._known(trial)
         return bool(found and found[0].device == record.device)
 
-    def _factor(self, backbone: str, mode: str) -> float:
-        return next((self.factors[key] for key in _groups(backbone, mode) if key in self.factors), 1.0)
+    def _factor(self, trial: Trial, count: int) -> float:
+        return next((self.factors[key] for key in _groups(trial, count) if key in self.factors), 1.0)
 
     def _known(self, trial: Trial) -> tuple[StageTimes, Images] | None:
         times = self.times.get((trial.cell.backbone, trial.hparams.image_size))
@@ -216,11 +232,10 @@ def jobs(model: CostModel, bundles: Sequence[Bundle], done: Sequence[Trial] = ()
     features = model.features([*done, *(trial for bundle in bundles for trial in bundle.trials)])
     spent: list[float] = []
     for bundle in bundles:
-        alone = model.seconds(bundle.trials[0])
-        if alone is None:
+        own = model.together(bundle.trials[0], len(bundle.trials))
+        if own is None:
             return None
-        shared = sum(features.get(trial, 0.0) for trial in bundle.trials)
-        spent.append(alone * (1 + FUSED * (len(bundle.trials) - 1)) + shared)
+        spent.append(own + sum(features.get(trial, 0.0) for trial in bundle.trials))
     return spent
 
 
@@ -258,9 +273,15 @@ def makespan(seconds: Iterable[float], slots: int) -> float:
     return max(free)
 
 
-def _groups(backbone: str, mode: str) -> tuple[tuple[str, ...], ...]:
-    """Where a factor is looked for, the narrowest first."""
-    return (backbone, mode), (backbone,), ()
+def _fused(count: int) -> float:
+    """What trials that train at once cost together, of one alone."""
+    return 1 + FUSED * (count - 1)
+
+
+def _groups(trial: Trial, count: int) -> tuple[tuple[object, ...], ...]:
+    """Where a factor is looked for, the narrowest first; `count` train at once."""
+    backbone, mode = trial.cell.backbone, trial.cell.mode
+    return (backbone, mode, count > 1), (backbone, mode), (backbone,), ()
 
 
 def _shared(trial: Trial) -> object:

@@ -48,6 +48,19 @@ def test_a_short_training_on_many_views_does_not_pay_for_them() -> None:
     ]
 
 
+def test_a_layer_that_a_pass_for_a_deeper_one_reaches_anyway_costs_no_pass() -> None:
+    many = replace(HPARAMS, views="fixed-16")
+    deep = [make_trial("F(1-3)R(4)", hparams=replace(many, lr=0.01 * rate)) for rate in range(1, 25)]
+    shallow = make_trial("F(1)R(2-4)", hparams=many)
+    (alone,) = choose(MODEL, [shallow], 1e9)
+    below, above = sorted(choose(MODEL, [*deep, shallow], 1e9), key=lambda layer: layer.depth)
+    assert (alone.kept, below.kept, above.kept) == (False, True, True)
+    assert below.saves > 0 > alone.saves
+    other = [replace(trial, seed=7) for trial in deep]
+    below, above = sorted(choose(MODEL, [*other, shallow], 1e9), key=lambda layer: layer.depth)
+    assert (below.kept, above.kept) == (False, True), "of other images"
+
+
 def test_classifiers_whose_features_are_not_kept_are_jobs_of_their_own() -> None:
     trials = [make_trial("F(1-3)R(4)", hparams=replace(HPARAMS, lr=lr, views="flip")) for lr in (0.1, 0.2, 0.3)]
     assert [len(job.trials) for job in bundle(trials)] == [3]

@@ -87,8 +87,37 @@ def test_finished_trials_correct_the_model_for_their_mode_and_else_for_their_net
     assert min(fast, slow) * 0.99 < seconds(mixed, model) / seconds(mixed) < max(fast, slow) * 1.01
 
 
-@pytest.mark.parametrize("what", [{"status": "failed"}, {"together": 4}, {"pruned_step": 2}, {"fold": 1, "folds": 3}])
-def test_what_failed_shared_a_process_was_cut_off_or_saw_other_images_corrects_nothing(what: dict[str, Any]) -> None:
+@given(st.floats(0.1, 10), st.floats(0.1, 10))
+def test_bundles_teach_what_bundles_cost_and_trials_alone_what_those_do(alone: float, at_once: float) -> None:
+    trials = [make_trial("F(1-3)R(4)", hparams=replace(HPARAMS, lr=0.1 * rate)) for rate in range(1, 5)]
+    single = make_trial("F(1-3)R(4)", seed=7)
+    bundled, own = MODEL.together(trials[0], 4), alone * seconds(single)
+    assert bundled
+    shared = [replace(record_of(trial, at_once * bundled / 4), together=4) for trial in trials]
+    taught = MODEL.corrected(shared, trials)
+    assert taught.together(trials[0], 4) == pytest.approx(at_once * bundled)
+    assert seconds(single, taught) == pytest.approx(at_once * seconds(single)), "for want of better"
+    both = MODEL.corrected([*shared, record_of(single, own)], [*trials, single])
+    assert both.together(trials[0], 4) == pytest.approx(at_once * bundled)
+    assert seconds(single, both) == pytest.approx(own)
+
+
+def test_passes_that_take_longer_than_expected_are_learned_whoever_made_them() -> None:
+    trials, new = [make_trial("F(1-3)R(4)", seed=seed) for seed in range(2)], make_trial("F(1-3)R(4)", seed=2)
+    expected = sum(MODEL.features(trials).values())
+    waited = [
+        replace(record_of(t, seconds(t)), seconds=seconds(t) + s, feature_seconds=s)
+        for t, s in zip(trials, (0.0, 3.0), strict=True)
+    ]
+    taught = MODEL.corrected(waited, trials)
+    assert taught.features([new])[new] == pytest.approx(MODEL.features([new])[new] * 3.0 / expected)
+    assert seconds(new, taught) == pytest.approx(seconds(new))
+    found = [replace(record, seconds=seconds(trials[0]), feature_seconds=0.0) for record in waited]
+    assert MODEL.corrected(found, trials).features([new]) == MODEL.features([new]), "those of others were there"
+
+
+@pytest.mark.parametrize("what", [{"status": "failed"}, {"pruned_step": 2}, {"fold": 1, "folds": 3}])
+def test_what_failed_was_cut_off_or_saw_other_images_corrects_nothing(what: dict[str, Any]) -> None:
     trial = make_trial()
     assert MODEL.corrected([record_of(trial, 99.0)], [trial]) != MODEL
     assert MODEL.corrected([replace(record_of(trial, 99.0), **what)], [trial]) == MODEL
