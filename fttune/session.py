@@ -35,6 +35,7 @@ from fttune.sweep.driver import (
 )
 from fttune.sweep.forecast import Estimate, estimate, room, time_networks
 from fttune.sweep.ground import Ground, prepare, survey
+from fttune.sweep.hindsight import Hindsight
 from fttune.sweep.hook import Hook
 from fttune.sweep.keeping import Keeping, expected
 from fttune.sweep.leftovers import Leftovers
@@ -87,6 +88,7 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
     every = [*whole.done, *whole.failed, *whole.to_run]
     layers = caching.choose(model, every, sweep.resources.cache_gb * 1e9)
     networks, room_of_networks = expected(sweep, ground.trials)
+    last = Hindsight.read(state_file(sweep, ".estimate"))
     facts = {
         **whole.counts(chosen),
         "not_prepared": [row.name for row in ground.undecoded],
@@ -97,6 +99,7 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
         "kept_bytes": room_of_networks,
         "training_images": sum(trial.hparams.steps * trial.hparams.batch_size for trial in chosen),
         **asdict(estimate(sweep, chosen, whole, records, model)),
+        "last_run": {**asdict(last), "off": last.off} if last else None,
     }
     if as_json:
         return print_json({"sweep": sweep.name, **facts})
@@ -112,6 +115,8 @@ def plan_sweep(sweep: Sweep, choice: Choice, *, as_json: bool) -> None:
         say(f"training shows at most {facts['training_images']:,} images of {_sides(chosen)} px")
     if facts["gpu_hours"]:
         say(f"about {facts['gpu_hours']:.2g} GPU-hours")
+    if last:
+        say(f"the last run here that came to its end, {last.trials} trials: {last.words}")
     left = facts["seconds"]
     return say(
         "no finished trial to estimate the time by" if left is None else f"about {clock(left)} to go on this machine"
@@ -215,8 +220,10 @@ def _train(
     display = Display(tally, trouble=lambda: writer.trouble)
     outcome = work(jobs, ground, runtime, call.address, listeners, display, brake, more, workshop.order)
     outcome.complete = outcome.complete and not (more and more.over)
-    if seconds and outcome.complete:
-        say(_compared(seconds, time.monotonic() - start))
+    if seconds and outcome.complete and (taken := tally.until_last(start)):
+        seen = Hindsight(trials=tally.look().chosen, expected=seconds, taken=taken)
+        seen.save(state_file(ground.sweep, ".estimate"))
+        say(seen.words)
     for note in more.notes if more else ():
         say(note)
     return outcome
@@ -243,8 +250,9 @@ def _verdict(
     records = tracker.records()
     asked = ground.asked(records)
     whole = pending(asked.trials, records, unknown=asked.unknown)
+    errors = {record.trial_id: record.error for record in records}
     for trial in whole.failed:
-        say(f"FAILED  {trial.name}: {_errors(records)[trial.id]}")
+        say(f"FAILED  {trial.name}: {errors[trial.id]}")
     if whole.failed:
         say(f"to run the failed trials again: {call.again('--retry-failed')}")
     code = FAILED if whole.failed or outcome.lost or outcome.stranded else DONE
@@ -268,16 +276,8 @@ def _verdict(
     return code
 
 
-def _compared(expected: float, taken: float) -> str:
-    return f"estimated {clock(expected)}, took {clock(taken)} ({abs(expected - taken) / taken:.0%} off)"
-
-
 def _sides(trials: Sequence[Trial]) -> str:
     return ", ".join(map(str, sorted({trial.hparams.image_size for trial in trials})))
-
-
-def _errors(records: Sequence[RunRecord]) -> dict[str, str]:
-    return {record.trial_id: record.error for record in records}
 
 
 def _left(plan: Plan, left: Estimate | None = None) -> str:

@@ -137,7 +137,8 @@ def test_trials_that_train_together_are_logged_each_for_itself_and_go_on_where_t
     assert first.returncode == 0, first.stderr
     rest = fttune("run", sweep)
     assert "6 trials: 4 done, 0 failed, 2 to run; starting 2" in rest.stderr
-    assert re.search(r"estimated 0:\d\d, took \d:\d\d \(\d+% off\)", rest.stderr)
+    (said,) = re.findall(r"estimated 0:\d\d, took \d:\d\d \(\d+% off\)", rest.stderr)
+    assert f"the last run here that came to its end, 2 trials: {said}" in fttune("plan", sweep).stderr
     once_each(uri, 6)
     records = Tracker(uri, "fttune").records()
     assert sorted(record.together for record in records) == [2, 2, 4, 4, 4, 4]

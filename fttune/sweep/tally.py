@@ -73,6 +73,7 @@ class Tally:
         self._whole = self._left
         self._expected, self._meter, self._now = expected, meter, now
         self._start: float | None = None
+        self._last: float | None = None
         self._going: dict[str, _Going] = {}
         self._cost = self._seconds = self._images = 0.0  # of trials that have ended: cost, time, images trained
         self._lock = Lock()
@@ -106,6 +107,7 @@ class Tally:
     def finished(self, record: RunRecord, traceback: str = "") -> None:
         with self._lock:
             self._ended += 1
+            self._last = self._now()
             if record.status == "failed":
                 self._failed += 1
             else:
@@ -123,6 +125,10 @@ class Tally:
     def under_way(self) -> set[str]:
         """The ids of the trials that run now."""
         return self._meter.keys
+
+    def until_last(self, start: float) -> float | None:
+        """Seconds from `start` to the end of the last trial; None before any has ended."""
+        return None if self._last is None else self._last - start
 
     def counts(self) -> Counts:
         return self.look().counts
