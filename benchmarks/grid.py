@@ -1,6 +1,6 @@
 """A 24-trial grid through `fttune run` against the plain script.
 
-    uv run python benchmarks/grid.py FOLDER FOLDER [--allocator]
+    uv run python benchmarks/grid.py FOLDER FOLDER [--allocator] [--floor] [--rounds 3]
     uv run python benchmarks/grid.py FOLDER FOLDER --backbone caffenet --size 227 --batch 50 --views crop --workers ALL
     uv run python benchmarks/grid.py FOLDER --images 5 --tops 1 --modes freeze --steps 200 --report-every 20 --rates 8
 
@@ -12,7 +12,8 @@ one for each core). With --seeds all is repeated on so many training subsets, ea
 once more; its draws are of training subsets of their own, where the plain script has one. Where there is a GPU all use
 it. All train on the same images for as many steps and start from nothing: no decoded image, no feature, no database.
 Prints wall seconds, seconds of a trial, accuracies and their mean difference over the cells; and on a CPU what fttune's
-own trials take, shared out evenly over the cores: no start, decoding, logging or report.
+own trials take, shared out evenly over the cores. With --floor the same trials run without Ray, tracker and report too
+(`benchmarks/floor.py`). With --rounds all is done so often, in turn: walls are medians, with their range.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
@@ -134,6 +135,15 @@ def run_fttune(options: argparse.Namespace, scratch: Path) -> tuple[float, list[
     return wall, rows, spans
 
 
+def run_floor(scratch: Path) -> tuple[float, list[float]]:
+    """Wall seconds, and those of each trial, of the sweep that `run_fttune` ran, which starts from nothing again."""
+    places = {f"FTTUNE_{name}": str(scratch / f"floor-{name.lower()}") for name in ("STORE", "CACHE", "STATE")}
+    words = [sys.executable, str(Path(__file__).with_name("floor.py")), "grid.yaml"]
+    done = subprocess.run(words, cwd=scratch, env={**os.environ, **places}, check=True, stdout=subprocess.PIPE)
+    told = json.loads(done.stdout)
+    return told["wall"], told["seconds"]
+
+
 def rates(options: argparse.Namespace) -> list[float]:
     """The rates of a search: powers of two about the one of a grid, that one among them."""
     return [LR * 2.0 ** (place - options.rates // 2) for place in range(options.rates)]
@@ -188,6 +198,8 @@ def main() -> None:
         "--workers", default="0", help="processes that decode for each trial of the plain script, or ALL"
     )
     parser.add_argument("--allocator", action="store_true")
+    parser.add_argument("--floor", action="store_true")
+    parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     if options.rates and options.seeds > 1:
         parser.error("--rates has seeds of its own: leave out --seeds")
@@ -212,35 +224,54 @@ def main() -> None:
             "steps": options.steps,
             "report_every": options.report_every,
         }
-        ours, rows, spans = run_fttune(options, scratch / "fttune")
-        print(f"fttune {ours:.0f} s", file=sys.stderr)
-        ways = [run_plain(grid, scratch / "plain", {})]
-        if options.allocator:
-            ways.append(run_plain(grid, scratch / "allocator", ALLOCATOR))
-    print(f"| | fttune | plain | plain / fttune |{' plain, allocator | / fttune |' * options.allocator}")
+        walls, rows, spans, floors = list[float](), list[Any](), list[list[Span]](), list[tuple[float, list[float]]]()
+        ways = {name: (list[float](), list[Any]()) for name in ("plain", "plain-allocator")[: 1 + options.allocator]}
+        for number in range(options.rounds):
+            wall, some, when = run_fttune(options, scratch / f"fttune-{number}")
+            walls.append(wall)
+            rows += some
+            spans.append(when)
+            print(f"fttune {wall:.0f} s", file=sys.stderr)
+            if options.floor:
+                floors.append(run_floor(scratch / f"fttune-{number}"))
+            for name, (taken, results) in ways.items():
+                environment = {} if name == "plain" else ALLOCATOR
+                wall, some = run_plain(grid, scratch / f"{name.replace(', ', '-')}-{number}", environment)
+                taken.append(wall)
+                results += some
+                print(f"{name} {wall:.0f} s", file=sys.stderr)
+    print("| | fttune |" + "".join(f" {name} | {name} / fttune |" for name in ways))
     print("|---" * (2 + 2 * len(ways)) + "|")
-    print(line(f"all {len(rows)} trials, wall", ours, [wall for wall, _ in ways]))
-    own, others = by_kind(rows, "seconds"), [by_kind(some, "seconds") for _, some in ways]
+    trials = len(rows) // options.rounds
+    print(line(f"all {trials} trials, wall", median(walls), [median(taken) for taken, _ in ways.values()]))
+    own, others = by_kind(rows, "seconds"), [by_kind(some, "seconds") for _, some in ways.values()]
     for (mode, top), seconds in own.items():
         print(line(f"{mode}, random top {top}, a trial", seconds, [other[mode, top] for other in others]))
-    own, others = by_kind(rows, "test_accuracy"), [by_kind(some, "test_accuracy") for _, some in ways]
+    own, others = by_kind(rows, "test_accuracy"), [by_kind(some, "test_accuracy") for _, some in ways.values()]
     for (mode, top), accuracy in own.items():
-        pairs = [(of_kind(rows, mode, top), of_kind(some, mode, top)) for _, some in ways]
+        pairs = [(of_kind(rows, mode, top), of_kind(some, mode, top)) for _, some in ways.values()]
         cells = "".join(
             f" {other[mode, top]:.3f} | {difference(*pair)} |" for other, pair in zip(others, pairs, strict=True)
         )
         print(f"| {mode}, random top {top}, test accuracy | {accuracy:.3f} |{cells}")
-    for way, (_, some) in zip(("plain", "plain with the allocator settings"), ways, strict=False):
-        print(f"\nTest accuracy, fttune less {way}: {difference(rows, some)}.")
+    for name, (taken, some) in {"fttune": (walls, rows), **ways}.items():
+        told = f"{difference(rows, some)} (fttune less this)" if some is not rows else ""
+        print(f"\n{name}: {min(taken):.0f} to {max(taken):.0f} s (n = {options.rounds}) {told}")
     devices = sorted({row["device"] for row in rows})
     print(f"\nDevice: {', '.join(devices)}.")
     if devices == ["cpu"]:
-        floor = sum(row["seconds"] for row in rows) / cores()
-        slots = [sum(row["seconds"] for row in some) for _, some in ways]
-        told = " and ".join(f"{seconds:.0f} s ({seconds / floor / cores():.1f} times)" for seconds in slots)
-        print(f"Trials alone: fttune's take {floor * cores():.0f} s of slots, the plain script's {told}.")
-        print(f"Wall of fttune: {ours / floor:.2f} times its trials alone on {cores()} cores.")
-        print(f"Idle tail: {idle_tail(spans, cores()):.1%} of slot time, before distances are measured.")
+        own_slots = sum(row["seconds"] for row in rows) / options.rounds
+        slots = [sum(row["seconds"] for row in some) / options.rounds for _, some in ways.values()]
+        told = " and ".join(f"{seconds:.0f} s ({seconds / own_slots:.1f} times)" for seconds in slots)
+        print(f"Trials alone: fttune's take {own_slots:.0f} s of slots, the plain script's {told}.")
+        print(f"Wall of fttune: {median(walls) * cores() / own_slots:.2f} times its trials alone on {cores()} cores.")
+        tails = ", ".join(f"{idle_tail(some, cores()):.1%}" for some in spans)
+        print(f"Idle tail: {tails} of slot time, before distances are measured.")
+        if floors:
+            least, slots = median(wall for wall, _ in floors), mean(sum(seconds) for _, seconds in floors)
+            print(
+                f"Floor: {least:.0f} s, {slots:.0f} s of slots; fttune takes {median(walls) / least:.2f} times as long."
+            )
 
 
 def difference(own: list[Any], other: list[Any]) -> str:
