@@ -168,12 +168,15 @@ class CostModel:
         return replace(self, factors=factors, passing=self._passing(known))
 
     def _passing(self, known: Mapping[Trial, RunRecord]) -> dict[str, float]:
-        """By how much longer passes took than expected, by backbone; in sum, since any trial may have made one."""
+        """By how much longer passes took than expected, by backbone; in sum, since any trial may have made one.
+
+        Half of it may be waiting, of two trials that need the same at once.
+        """
         expected, taken = defaultdict[str, float](float), defaultdict[str, float](float)
         for trial, seconds in replace(self, factors={}, passing={}).features(known).items():
             expected[trial.cell.backbone] += seconds
             taken[trial.cell.backbone] += known[trial].feature_seconds or 0.0
-        return {name: taken[name] / seconds for name, seconds in expected.items() if seconds}
+        return {name: taken[name] / seconds / 2 for name, seconds in expected.items() if seconds}
 
     def _timed_on(self, trial: Trial, record: RunRecord) -> bool:
         """Whether it ran on what its stages were timed on: a GPU says nothing of a processor."""

@@ -31,7 +31,7 @@ def claims(folder: Path) -> dict[Path, np.ndarray]:
     found: dict[Path, np.ndarray] = {}
     for path in sorted(folder.glob(".*.claim")):
         if held(path):
-            with suppress(FileNotFoundError):  # let go of since
+            with suppress(OSError):  # let go of since
                 found[path] = np.frombuffer(path.read_bytes(), np.int64)
         else:
             path.unlink(missing_ok=True)

@@ -6,11 +6,11 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from fttune.errors import DataError, StoreError
+from fttune.errors import PlaceError, StoreError
 
 # Each place and the environment variable that moves it.
 _PLACES = {
@@ -48,7 +48,7 @@ def writing(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StoreError(f"no room left in {folder}{hint}") from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
-            raise DataError(f"cannot write to {folder}: {error.strerror}{hint}") from None
+            raise PlaceError(f"cannot write to {folder}: {error.strerror}{hint}", lacks=variable or "") from None
         raise
 
 
@@ -100,9 +100,13 @@ def held(path: Path) -> bool:
 
 
 def await_free(path: Path) -> None:
-    """Wait until nobody holds `path` alone."""
-    with suppress(FileNotFoundError), path.open() as lock:
-        _flock(lock, fcntl.LOCK_SH)
+    """Wait until nobody holds `path` alone, or it is gone, which a network's file system tells of in its own way."""
+    try:
+        with path.open() as lock:
+            _flock(lock, fcntl.LOCK_SH)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
 
 
 def _try(lock: IO[str], how: int) -> bool:

@@ -219,9 +219,10 @@ def _train(
     listeners = [writer, tally, hook, keeping, Leftovers(runtime, ended)]
     display = Display(tally, trouble=lambda: writer.trouble)
     outcome = work(jobs, ground, runtime, call.address, listeners, display, brake, more, workshop.order)
-    outcome.complete = outcome.complete and not (more and more.over)
-    if seconds and outcome.complete and (taken := tally.until_last(start)):
-        seen = Hindsight(trials=tally.look().chosen, expected=seconds, taken=taken)
+    if more and more.over:
+        outcome.complete, outcome.stranded = False, "a search cannot ask for it"
+    if told and outcome.complete and (taken := tally.until_last(start)):
+        seen = Hindsight(trials=tally.look().chosen, expected=told, taken=taken)
         seen.save(state_file(ground.sweep, ".estimate"))
         say(seen.words)
     for note in more.notes if more else ():
@@ -257,7 +258,7 @@ def _verdict(
         say(f"to run the failed trials again: {call.again('--retry-failed')}")
     code = FAILED if whole.failed or outcome.lost or outcome.stranded else DONE
     if outcome.stranded:
-        say(f"no machine is left that has what the rest reads ({outcome.stranded}); {_left(whole)}")
+        say(f"the rest cannot run now: {outcome.stranded}; {_left(whole)}")
         say(f"once that is mended: {call.again()}")
     if brake.reached and not outcome.complete:
         left = estimate(ground.sweep, whole.to_run, whole, records, found.model)

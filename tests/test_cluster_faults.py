@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +77,27 @@ def test_a_node_that_joins_and_vanishes_costs_its_trials_no_failure(
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, (every, 2 * every, 3 * every))
 
 
+def test_a_driver_that_is_killed_leaves_a_cluster_as_it_was_and_the_next_goes_on(tmp_path: Path) -> None:
+    every = 3000  # steps; a trial must be under way when the driver is killed
+    train = TRAIN | {"steps": 3 * every, "report_every": every}
+    sweep = write_sweep(tmp_path, tables=True, grid=GRID, train=train, resources=SIDE_BY_SIDE)
+    under_way = tmp_path / "fttune_state" / "checkpoints"
+    with nodes(0) as cluster:
+        first = Driver(tmp_path, sweep, "--address", cluster.address)
+        first.until(lambda: [*under_way.glob("*.safetensors")])
+        workers = [*running("ray::Worker"), *running("ray::ResourceTrainable")]
+        assert workers
+        first.kill(signal.SIGKILL)
+        assert first.end() == -signal.SIGKILL
+        gone(workers)
+        second = Driver(tmp_path, sweep, "--address", cluster.address)
+        assert second.end() == 0, second.told
+        assert len(cluster.list_all_nodes()) == 2, "of the cluster nothing ended with it"
+    assert "2 trials: 0 done, 0 failed, 2 to run" in second.told
+    assert [record.resumed_step for record in Tracker(database(tmp_path), "fttune").records() if record.resumed_step]
+    assert_as_if_nothing_had_happened(database(tmp_path), sweep, 2, (every, 2 * every, 3 * every))
+
+
 def copy_of_fttune(folder: Path, file: str, old: str, new: str) -> Path:
     """The package with one word changed, as what a machine has installed."""
     copy = shutil.copytree(Path(fttune_package.__file__).parent, folder / "fttune") / file
@@ -106,11 +128,35 @@ def test_machines_that_cannot_train_cost_no_trial_a_try_and_where_no_other_is_le
         assert driver.end() == 0, driver.told
     assert re.search(r"cannot train, .* not whole: libcudart.so: .*; its trials go elsewhere", stranded.told)
     assert re.search(r"cannot read what the driver sends, .*: ImportError: .*FolderSource", stranded.told)
-    assert re.search(r"no machine is left that has what the rest reads \(.*\); 4 of 4 trials left", stranded.told)
+    assert re.search(r"no machine is left for it \(.*\); 4 of 4 trials left", stranded.told)
     assert f"once that is mended: fttune run {sweep} --address" in stranded.told
     assert driver.told.count("has other code of fttune than the driver") == 1
     assert "FAILED" not in stranded.told + driver.told
     assert_as_if_nothing_had_happened(database(tmp_path), sweep, 4, (4, 8, 12))
+
+
+def test_what_waits_for_a_machine_that_is_lost_stays_to_be_run(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "torch.py").write_text("raise OSError('libcudart.so: no such file')\n")
+    train = TRAIN | {"steps": 4500, "report_every": 1500}
+    grid = GRID | {"random_top": [1], "modes": ["tune", "freeze"], "seeds": [0, 1]}
+    sweep = write_sweep(tmp_path, tables=True, grid=grid, train=train, resources=SIDE_BY_SIDE)
+    with nodes() as cluster:
+        cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / "broken")})
+        good = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        driver = Driver(tmp_path, sweep, "--address", cluster.address)
+        saved = tmp_path / "fttune_state" / "checkpoints"
+        driver.until(lambda: "its trials go elsewhere" in driver.told and [*saved.glob("*.safetensors")])
+        cluster.remove_node(good, allow_graceful=False)
+        assert driver.end() == 1, driver.told
+        assert re.search(r"no machine is left for it \(.* cannot train, .*\); [34] of 4 trials left", driver.told)
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        rest = Driver(tmp_path, sweep, "--address", cluster.address)
+        assert rest.end() == 0, rest.told
+    assert "FAILED" not in driver.told + rest.told
+    assert_as_if_nothing_had_happened(database(tmp_path), sweep, 4, (1500, 3000, 4500))
 
 
 # Networks that need a part of a GPU: as a package of a user's own, since a worker knows none but installed ones.

@@ -110,7 +110,7 @@ def test_passes_that_take_longer_than_expected_are_learned_whoever_made_them() -
         for t, s in zip(trials, (0.0, 3.0), strict=True)
     ]
     taught = MODEL.corrected(waited, trials)
-    assert taught.features([new])[new] == pytest.approx(MODEL.features([new])[new] * 3.0 / expected)
+    assert taught.features([new])[new] == pytest.approx(MODEL.features([new])[new] * 3.0 / expected / 2)
     assert seconds(new, taught) == pytest.approx(seconds(new))
     found = [replace(record, seconds=seconds(trials[0]), feature_seconds=0.0) for record in waited]
     assert MODEL.corrected(found, trials).features([new]) == MODEL.features([new]), "those of others were there"

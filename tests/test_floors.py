@@ -150,10 +150,9 @@ BARE = {"data", "backbones", "features", "classifier", "training", "distance"} |
     "feature_cache",
 }
 BARE_PACKAGES = {"torch", "torchvision", "numpy", "PIL", "pyarrow"}
+_RAY = ("tune", "actor", "cluster", "admission", "machines", "feed", "probe", "queue")
 DOORS = {
-    "ray": {
-        f"fttune/sweep/{name}.py" for name in ("tune", "actor", "cluster", "admission", "machines", "feed", "queue")
-    },
+    "ray": {f"fttune/sweep/{name}.py" for name in _RAY},
     "mlflow": {"fttune/tracking/client.py"},
     "optuna": {"fttune/sweep/search.py", "fttune/sweep/study.py"},
     "safetensors": {"fttune/backbones/tensors.py"},

@@ -1,5 +1,6 @@
 """The ledger: every trial ends once, its own failures are counted, those of its machine are not."""
 
+import time
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -78,8 +79,8 @@ def test_a_round_that_ends_everything_is_complete() -> None:
 def test_a_trial_that_fails_by_itself_three_times_has_failed_and_its_traceback_is_told() -> None:
     ledger, heard = begin()
     end(ledger, *TRIALS[1:])
-    for time in range(TRIES):
-        assert not [one for one in heard.ends if one[0] == TRIALS[0].id], time
+    for tried in range(TRIES):
+        assert not [one for one in heard.ends if one[0] == TRIALS[0].id], tried
         ledger.hear(of(ledger, TRIALS[0]), "n", [error(TRIALS[0])])
         assert ledger.close(())
     assert heard.ends[-1] == (TRIALS[0].id, "failed", "Trace\nback")
@@ -205,6 +206,25 @@ def test_a_machine_that_lacks_some_images_is_given_trials_on_others() -> None:
     assert len(heard.lines) == 3
 
 
+def test_a_machine_is_asked_again_after_a_while_and_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fttune.sweep.ledger.FORGOTTEN", 0.05)
+    ledger, heard = begin((TRIALS[0],))
+    for _ in range(2):
+        ledger.hear(ledger.runs[0], "n", [lacking(TRIALS[0], "")])
+        assert [*ledger.unfit(ledger.runs[0].job)] == ["n"]
+        time.sleep(0.06)
+        assert not ledger.unfit(ledger.runs[0].job)
+    assert len(heard.lines) == 1
+
+
+def test_a_machine_without_a_place_for_features_trains_what_needs_none() -> None:
+    ledger, _ = begin((TRIALS[0],))
+    frozen = Bundle(trials=(TRIALS[1],), depths=(3,))
+    ledger.hear(ledger.runs[0], "n", [lacking(TRIALS[0], "FTTUNE_CACHE")])
+    assert [*ledger.unfit(frozen)] == ["n"]
+    assert not ledger.unfit(replace(frozen, depths=()))
+
+
 def test_what_a_search_asks_for_later_gets_the_share_that_its_cell_was_found_to_need() -> None:
     asked = [Bundle.alone(TRIALS[1])]
     ledger = Ledger([Bundle.alone(TRIALS[0])], [], "abc", shares=[0.25], more=lambda record: [asked.pop()])
@@ -240,7 +260,7 @@ def test_what_is_withheld_is_neither_under_way_nor_over() -> None:
         ledger.runs[0].withheld = True
     assert [run.job for run in ledger.runs] == [Bundle(trials=(TRIALS[0],))]
     ledger.strand()
-    assert (ledger.outcome.stranded, ledger.outcome.complete) == ("Oops: no", False)
+    assert (ledger.outcome.stranded, ledger.outcome.complete) == ("no machine is left for it (Oops: no)", False)
     assert len(heard.ends) == 1
 
 
@@ -252,7 +272,7 @@ def test_an_interrupted_round_is_neither_complete_nor_a_failure_of_its_trials() 
     assert len(heard.ends) == 1
 
 
-STEPS = st.sampled_from(["done", "done again", "error", "die", "lose node", "stop", "point"])
+STEPS = st.sampled_from(["done", "done again", "error", "die", "lose node", "stop", "point", "lack", "withhold"])
 
 
 @given(st.lists(st.tuples(STEPS, st.integers(0, 2)), max_size=60), st.booleans())
@@ -271,6 +291,10 @@ def test_whatever_happens_each_trial_ends_once(story: list[tuple[str, int]], tog
             ledger.hear(run, "n", [error(trial)])
         elif what == "point":
             ledger.hear(run, "n", [{"trial": trial.id, "point": POINT}])
+        elif what == "lack":
+            ledger.hear(run, "n", [lacking(trial, trial.data_digest)])
+        elif what == "withhold":
+            run.withheld = True
         elif what == "stop":
             ledger.hear(run, "n", [{"stopped": True}])
         run.died = run.died or what in ("die", "lose node")

@@ -48,7 +48,7 @@ def ensure(sent: bytes) -> int:
 
 def test_processes_of_a_machine_that_ask_at_once_decode_once(ground: Ground, tmp_path: Path) -> None:
     root, supply = tmp_path / "node", Supply.of(ground)
-    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(8, mp_context=get_context("spawn")) as pool:
         decoded = list(pool.map(ensure, [cloudpickle.dumps((supply, job(ground), root))] * 8))
     images = sum(1 for path in (tmp_path / "photos").rglob("*") if path.is_file())
     assert sorted(decoded) == [0] * 7 + [images]

@@ -1,5 +1,6 @@
 """Whole sweeps through the command line and a real Ray: each trial once, whatever is added, broken or killed."""
 
+import os
 import re
 import signal
 import subprocess
@@ -47,6 +48,7 @@ def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
         "training_images": 576,
         "seconds": None,
         "gpu_hours": None,
+        "last_run": None,
     }
     assert not list(tmp_path.glob("mlflow*")), "a plan writes nothing"
     assert not list(tmp_path.glob("fttune_*")), "a plan writes nothing"
@@ -96,13 +98,36 @@ def loaded(*words: object) -> list[str]:
     return done.stdout.splitlines()[-1].split()
 
 
+def test_where_features_have_no_place_tuned_trials_run_and_frozen_ones_stay_to_be_run(tmp_path: Path) -> None:
+    sweep, in_the_way = write_sweep(tmp_path, tables=True), tmp_path / "no_folder"
+    in_the_way.write_text("in the way of the feature cache")
+    done = fttune("run", sweep, FTTUNE_CACHE=str(in_the_way))
+    assert done.returncode == 1, done.stderr
+    assert "FAILED" not in done.stderr
+    left = (
+        rf"no machine is left for it \(\S+ cannot write to {in_the_way}/\S+: .* FTTUNE_CACHE .*\); 4 of 8 trials left"
+    )
+    assert re.search(left, done.stderr), done.stderr
+    state = told("plan", sweep)
+    assert (state["done"], state["failed"], state["to_run"]) == (4, 0, 4)
+
+
+BROKEN = """
+import fttune.feature_claim
+def broken(folder):
+    raise OSError("injected")
+fttune.feature_claim.claims = broken
+"""
+
+
 def test_failed_trials_are_listed_and_run_again_when_asked(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path, tables=True)
-    (tmp_path / "no_folder").write_text("in the way of the feature cache")
-    broken = fttune("run", sweep, FTTUNE_CACHE=str(tmp_path / "no_folder"))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "sitecustomize.py").write_text(BROKEN)
+    broken = fttune("run", sweep, PYTHONPATH=f"{tmp_path / 'broken'}:{os.environ.get('PYTHONPATH', '')}")
     assert broken.returncode == 1
     assert broken.stderr.count("FAILED") == 8, "four lines as they fail, four in the list"
-    assert "cannot write to" in broken.stderr
+    assert "OSError: injected" in broken.stderr
     retry = re.search(r"to run the failed trials again: (fttune run .* --retry-failed)", broken.stderr)
     assert retry
     assert str(sweep) in retry[1]

@@ -1,10 +1,12 @@
 """How wrong an estimate was: kept beside a sweep's other files on this machine, for the next plan of it."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from fttune.errors import PlaceError, StoreError
 from fttune.files import replacing, writing
 from fttune.sweep.progress import clock
 
@@ -27,7 +29,8 @@ class Hindsight:
         return f"estimated {clock(self.expected)}, took {clock(self.taken)} ({self.off:.0%} off)"
 
     def save(self, path: Path) -> None:
-        with writing(path.parent), replacing(path) as temporary:
+        """A note is worth no sweep: where it cannot be written there is none."""
+        with suppress(StoreError, PlaceError), writing(path.parent), replacing(path) as temporary:
             temporary.write_text(json.dumps(asdict(self)))
 
     @classmethod
@@ -35,5 +38,5 @@ class Hindsight:
         """None where no run was estimated and came to its end."""
         try:
             return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):  # a note is not worth a plan
+        except (OSError, ValueError, TypeError):
             return None

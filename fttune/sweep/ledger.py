@@ -12,11 +12,13 @@ from fttune.distance.sample import Sample
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
 from fttune.sweep.meter import Meter
 from fttune.trial import Cell, Trial
+from fttune.ways import is_convex
 
 Job = Bundle | DistanceJob
 More = Callable[[RunRecord], Sequence[Bundle]]  # the jobs that follow from a trial's end
 # The places of jobs that wait, in the order in which they are to start, given what trials of this run have come to.
 Order = Callable[[Sequence[Job], Sequence[RunRecord]], Sequence[int]]
+FORGOTTEN = 1800.0  # seconds after which a machine that lacked something is asked again
 TRIES = 3  # how often what fails by itself is tried in all
 
 
@@ -40,7 +42,7 @@ class Outcome:
     failed: list[RunRecord] = field(default_factory=list)
     lost: int = 0  # distances whose measurement failed
     complete: bool = False  # every job came to an end; otherwise interrupted, stopped at the first failure or stranded
-    stranded: str = ""  # why no machine is left that could run the rest
+    stranded: str = ""  # why the rest cannot be run now
 
 
 @dataclass(kw_only=True, slots=True)
@@ -69,6 +71,12 @@ class Run:
     def next_share(self) -> float:
         """Of a GPU, for whoever runs it again: twice this one once, however many of its trials ran out of it."""
         return min(1.0, 2 * self.share) if self.cramped else self.share
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Lack:
+    line: str  # in which the machine told of it
+    told: float  # when, by time.monotonic
 
 
 class Ledger:
@@ -100,8 +108,8 @@ class Ledger:
         for run in self.runs:
             self._need(run, run.share)
         self._git_commit = git_commit
-        # By digest of what jobs read, the machines that lack it, and as they told it; by "", those that lack all.
-        self._unfit: dict[str, dict[str, str]] = {}
+        # By what jobs read (`_reads`), the machines that lack it, and as they told it.
+        self._unfit: dict[str, dict[str, _Lack]] = {}
         self._over: set[str] = set()
         self._failures: Counter[str] = Counter()
         self._alone: set[str] = set()  # trials whose bundle went down with its process
@@ -201,19 +209,26 @@ class Ledger:
             self._give_up(run.job, key, news["error"], news["traceback"])
 
     def unfit(self, job: Job) -> dict[str, str]:
-        """The machines that lack what a job reads, as far as that is known, and as they told it."""
-        return {node: error for lacks in _reads(job) for node, error in self._unfit.get(lacks, {}).items()}
+        """The machines that lacked what a job reads when they were last asked for it, and as they told it.
+
+        That is forgotten after a while: what is missing may come, a shortage pass.
+        """
+        since = time.monotonic() - FORGOTTEN
+        known = [self._unfit.get(lacks, {}) for lacks in _reads(job)]
+        return {node: lack.line for lacking in known for node, lack in lacking.items() if lack.told > since}
 
     def strand(self) -> None:
         """No machine is left for any run: they stay to be run."""
-        self.outcome.stranded = next(iter(self.unfit(self.runs[0].job).values()))
+        lacking = [lack for lacks in _reads(self.runs[0].job) for lack in self._unfit.get(lacks, {}).values()]
+        last = max(lacking, key=lambda lack: lack.told)
+        self.outcome.stranded = f"no machine is left for it ({last.line})"
 
     def _lacks(self, node: str, lacks: str, error: str) -> None:
         """A machine lacks what trials read, which is no failure of theirs."""
-        known = self._unfit.setdefault(lacks, {})
+        known, line = self._unfit.setdefault(lacks, {}), error.splitlines()[0]
         if node not in known:
-            known[node] = error.splitlines()[0]
-            self._say(f"{known[node]}; its trials go elsewhere")
+            self._say(f"{line}; its trials go elsewhere")
+        known[node] = _Lack(line=line, told=time.monotonic())
 
     def _died(self, run: Run, keys: Sequence[str]) -> None:
         """The process went down by itself: nobody knows which of its trials took it with it, so each goes alone."""
@@ -265,11 +280,14 @@ def keys(job: Job) -> list[str]:
 
 
 def _reads(job: Job) -> tuple[str, ...]:
-    """The digests of the images and weights that a job reads, and "" for what every job needs."""
+    """What a machine may lack that a job reads: images and weights by digest, folders; and "" for anything."""
+    common = ("", "FTTUNE_STORE", "FTTUNE_STATE")
     if isinstance(job, Bundle):
-        return ("", job.trials[0].data_digest, job.trials[0].weights_digest)
+        first = job.trials[0]
+        features = ("FTTUNE_CACHE",) if job.depths or is_convex(first.cell.way) else ()
+        return (*common, *features, first.data_digest, first.weights_digest)
     source = (job.source.data_digest,) if isinstance(job.source, Sample) else ()
-    return ("", job.sample.data_digest, job.sample.weights_digest, *source)
+    return (*common, "FTTUNE_CACHE", job.sample.data_digest, job.sample.weights_digest, *source)
 
 
 def _name(job: Job, key: str) -> str:

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
+from math import inf
 from typing import Any
 
 import ray
@@ -12,6 +13,7 @@ import ray
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray.autoscaler._private.util import format_readonly_node_type
 from ray.autoscaler.sdk import request_resources
+from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental.internal_kv import _internal_kv_get
 
@@ -19,7 +21,8 @@ from fttune.config import Resources
 from fttune.errors import ConfigError
 
 _OWN = "local.cluster.node"  # the kind of every machine of one's own, whatever it has
-_ENOUGH = 10  # machines that lack the same, where Ray starts them: the next would lack it too
+_ENOUGH = 10  # machines that lack the same: the next that Ray starts would lack it too
+_PATIENCE = 600.0  # seconds in which one that is asked for comes
 _BETWEEN = 60.0  # seconds between two lines that say what is waited for
 MODEL = "accelerator_type:"  # how Ray begins the name of a resource that tells a model of GPU
 
@@ -36,12 +39,9 @@ def models() -> list[str]:
 
 
 def avoided(unfit: Collection[str], cpu: float, gpu: float) -> set[str] | None:
-    """The machines that a trial is not to be given to, since they lack what it reads.
-
-    None where that leaves it none, and none is to come: where Ray starts machines, some that lack it are put up with.
-    """
-    left = not unfit or not fits(cpu, gpu) or fits(cpu, gpu, but=unfit)
-    return set(unfit) if left or (_grows() and len(unfit) < _ENOUGH) else None
+    """The machines that a trial is not to be given to, since they lack what it reads; None where no other is there."""
+    stranded = unfit and fits(cpu, gpu) and not fits(cpu, gpu, but=unfit)
+    return None if stranded else set(unfit)
 
 
 def await_place(resources: Resources, stop: Callable[[], bool]) -> bool:
@@ -57,14 +57,33 @@ def await_place(resources: Resources, stop: Callable[[], bool]) -> bool:
     return True
 
 
+def await_other(unfit: Collection[str], cpu: float, gpu: float, stop: Callable[[], bool]) -> bool:
+    """Have a machine that lacks nothing, where Ray starts some; False where none comes within minutes.
+
+    False too once as many lack the same that the next would.
+    """
+    if not _grows() or len(unfit) >= _ENOUGH:
+        return False
+    minutes = _PATIENCE / 60
+    _say(f"no machine that is there has what the rest reads; another is asked for, and waited for {minutes:.0f} min")
+    end = time.monotonic() + _PATIENCE
+    there = sum(int(min(offer.get("CPU", 0) / cpu, offer.get("GPU", 0) / gpu if gpu else inf)) for offer in _offers())
+    return _asked(cpu, gpu, there + 1, unfit, lambda: stop() or time.monotonic() > end)
+
+
 def _comes(cpu: float, gpu: float, stop: Callable[[], bool]) -> bool:
     if any(offer.get("CPU") for offer in _offers()) and not _grows():
         raise ConfigError(_too_small(cpu, gpu))
     _say(f"no machine of the cluster has {_words(cpu, gpu)} yet; one is asked for, and waited for")
-    request_resources(bundles=[{"CPU": cpu, "GPU": gpu} if gpu else {"CPU": cpu}])
+    return _asked(cpu, gpu, 1, (), stop)
+
+
+def _asked(cpu: float, gpu: float, count: int, but: Collection[str], stop: Callable[[], bool]) -> bool:
+    """Ask for room for `count` trials at once, until one fits on a machine that is none of `but`; whether one does."""
+    request_resources(bundles=[{"CPU": cpu, "GPU": gpu} if gpu else {"CPU": cpu}] * count)
     told = time.monotonic()
     try:
-        while not (there := fits(cpu, gpu)) and not stop():
+        while not (there := fits(cpu, gpu, but)) and not stop():
             time.sleep(1)
             if time.monotonic() > told + _BETWEEN:
                 told = time.monotonic()
@@ -86,8 +105,11 @@ def fits(cpu: float, gpu: float, but: Collection[str] = ()) -> bool:
 
 def _grows() -> bool:
     """Whether machines come when they are asked for."""
-    # The second of Ray's autoscalers tells nobody what it may start; no plain `ray start` starts it.
-    return is_autoscaler_v2() or starts_machines(json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or "{}"))
+    if not is_autoscaler_v2():
+        return starts_machines(json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or "{}"))
+    # The second of Ray's autoscalers tells nobody what it may start, but what there is; no plain `ray start` starts it.
+    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    return any(node.ray_node_type_name != _OWN for node in (*status.active_nodes, *status.idle_nodes))
 
 
 def starts_machines(status: Mapping[str, Any]) -> bool:

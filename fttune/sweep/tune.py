@@ -1,6 +1,6 @@
 """Run jobs, and those that follow from them, on a Ray cluster.
 
-With `actor`, `cluster`, `admission`, `machines`, `feed` and `queue`, the only file that imports ray.
+With `actor`, `cluster`, `admission`, `machines`, `feed`, `probe` and `queue`, the only file that imports ray.
 """
 
 import logging
@@ -14,11 +14,8 @@ from typing import Any, Literal
 
 import ray
 from ray import tune
-from ray.exceptions import RayError
 
-from fttune.bundle import Bundle
 from fttune.config import Resources
-from fttune.footprint import Footprint
 from fttune.interrupt import handler_kept
 from fttune.runtime import Runtime
 from fttune.sweep import machines
@@ -27,10 +24,11 @@ from fttune.sweep.feed import Feed
 from fttune.sweep.fraction import shares
 from fttune.sweep.ledger import Job, Ledger, Listener, More, Order, Outcome, Run
 from fttune.sweep.meter import Meter
+from fttune.sweep.probe import probe
 from fttune.sweep.queue import Queue
 from fttune.sweep.supply import Supply
-from fttune.sweep.worker import measure
 
+_LOOK = 3.0  # seconds between two looks at what is there
 _NOTICED = 30.0  # seconds within which a cluster notices that a machine is gone; Ray takes 15
 
 
@@ -62,7 +60,7 @@ def run_jobs(
         resources.gpu,
         machines.models(),
         runtime.state,
-        lambda model, some: _probe(model, some, runtime, supply, say, stop),
+        lambda model, some: probe(model, some, runtime, supply, say, lambda: stop(Outcome())),
     )
     ledger = Ledger(
         jobs,
@@ -74,18 +72,26 @@ def run_jobs(
         say=say,
     )
     while ledger.runs and not stop(ledger.outcome):
-        if not _placeable(ledger, resources):
+        if _placeable(ledger, ledger.runs, resources):
+            if not _round(ledger, runtime, resources, supply, more, order, stop):
+                break
+        elif not _another(ledger, resources, stop):
             ledger.strand()
-            break
-        if not _round(ledger, runtime, resources, supply, more, order, stop):
             break
     return ledger.outcome
 
 
-def _placeable(ledger: Ledger, resources: Resources) -> bool:
-    """Whether a machine is left for any of the runs."""
-    asked = {(frozenset(ledger.unfit(run.job)), run.share) for run in ledger.runs}
+def _placeable(ledger: Ledger, runs: Sequence[Run], resources: Resources) -> bool:
+    """Whether a machine is left for any of some runs."""
+    asked = {(frozenset(ledger.unfit(run.job)), run.share) for run in runs}
     return any(machines.avoided(unfit, resources.cpu, share) is not None for unfit, share in asked)
+
+
+def _another(ledger: Ledger, resources: Resources, stop: Callable[[Outcome], bool]) -> bool:
+    """Have a machine for the first of the runs, of which none has any; False where none comes."""
+    first = ledger.runs[0]
+    unfit = ledger.unfit(first.job)
+    return machines.await_other(unfit, resources.cpu, first.share, lambda: stop(ledger.outcome)) or stop(ledger.outcome)
 
 
 def _round(
@@ -119,7 +125,7 @@ def _round(
                 callbacks=[_Relay(ledger)],
                 # Trials save themselves; a worker that Tune saves at their end is not used again.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                stop=_Stop(lambda: stop(ledger.outcome)),
+                stop=_Stop(lambda: stop(ledger.outcome), _Stuck(ledger, resources)),
             ),
         )
         heard = _fit(tuner)
@@ -163,38 +169,6 @@ def _lost(dead: set[str], runs: Sequence[Run]) -> set[str]:
         time.sleep(0.2)
 
 
-def _probe(
-    model: str,
-    bundles: Sequence[Bundle],
-    runtime: Runtime,
-    supply: Supply | None,
-    say: Callable[[str], None],
-    stop: Callable[[Outcome], bool],
-) -> Sequence[Footprint | None]:
-    """Measure bundles on a whole GPU of a model, in one process, once one is free.
-
-    None for each, and a line, where that process dies or its model is gone; None too once `stop` says so.
-    """
-    place = {model: 0.001} if model else {}
-    asked = ray.remote(num_cpus=1, num_gpus=1, resources=place, max_retries=2)(_measure)
-    measuring, gpu = asked.remote(bundles, runtime, supply), model.removeprefix(machines.MODEL) or "a GPU"
-    why = ""
-    while not why and not ray.wait([measuring], timeout=1)[0]:
-        why = "the run ends" if stop(Outcome()) else "" if model in machines.models() else "it has left the cluster"
-    try:
-        if not why:
-            return ray.get(measuring)
-        ray.cancel(measuring, force=True)
-    except RayError as error:
-        why = str(error).splitlines()[0]
-    say(f"what trials take of {gpu} was not measured: {why}")
-    return [None] * len(bundles)
-
-
-def _measure(bundles: Sequence[Bundle], runtime: Runtime, supply: Supply | None) -> list[Footprint | None]:
-    return [measure(bundle, runtime, supply) for bundle in bundles]
-
-
 class _Relay(tune.Callback):
     """Turns what Tune says about its trials into entries of our ledger."""
 
@@ -222,11 +196,40 @@ class _Relay(tune.Callback):
         return self._runs[trial.config["job"]]
 
 
-class _Stop(tune.Stopper):
-    """Ends the whole sweep once a condition holds."""
+class _Stuck:
+    """Whether all that is left of a round waits for a machine that has gone, since those that are there lack something.
 
-    def __init__(self, holds: Callable[[], bool]) -> None:
-        self._holds = holds
+    So for a while: a machine may join. What waits is withheld then.
+    """
+
+    def __init__(self, ledger: Ledger, resources: Resources) -> None:
+        self._ledger, self._resources = ledger, resources
+        self._since: float | None = None
+        self._next = 0.0  # look
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + _LOOK
+        left = [run for run in self._ledger.runs if run.open and not run.died and not run.withheld]
+        busy = bool(self._ledger.meter.keys)
+        if busy or not left or _placeable(self._ledger, left, self._resources):
+            self._since = None
+            return False
+        self._since = self._since or now
+        if now < self._since + _NOTICED:
+            return False
+        for run in left:
+            run.withheld = True
+        return True
+
+
+class _Stop(tune.Stopper):
+    """Ends the whole sweep once one of the conditions holds."""
+
+    def __init__(self, *conditions: Callable[[], bool]) -> None:
+        self._conditions = conditions
 
     def __getstate__(self) -> dict[str, Any]:
         # As with the relay: saved by Tune, and never restored.
@@ -236,4 +239,4 @@ class _Stop(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self._holds()
+        return any(holds() for holds in self._conditions)

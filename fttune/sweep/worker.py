@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from fttune.bundle import Bundle
-from fttune.errors import MachineError, StoppedError, UsageError
+from fttune.errors import MachineError, PlaceError, StoppedError, UsageError
 from fttune.footprint import Footprint
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
@@ -140,10 +140,10 @@ def _set_apart() -> None:
     gc.freeze()
 
 
-def measure(bundle: Bundle, runtime: Runtime, supply: Supply | None = None) -> Footprint | None:
-    """What a bundle takes of a GPU; None where the process sees none, or where the bundle fails.
+def measure(bundle: Bundle, runtime: Runtime, supply: Supply | None = None) -> Footprint | str | None:
+    """What a bundle takes of a GPU; None where the process sees none; a line where the bundle fails.
 
-    Its trials will then tell why; the other bundles are measured all the same.
+    The other bundles are measured all the same.
     """
     from fttune.training.probe import footprint
 
@@ -152,8 +152,7 @@ def measure(bundle: Bundle, runtime: Runtime, supply: Supply | None = None) -> F
             supply.ensure(bundle, runtime.store)
         return footprint(bundle, runtime)
     except Exception as error:
-        _log.warning("what %s takes of a GPU was not measured: %s", bundle.trials[0].name, error)
-        return None
+        return f"what {bundle.trials[0].name} takes of a GPU was not measured: {_line(error).splitlines()[0]}"
 
 
 def _told(error: Exception | SystemExit) -> News:
@@ -163,12 +162,18 @@ def _told(error: Exception | SystemExit) -> News:
     to lack, as `MachineError` has it, None where the fault is not the machine's.
     """
     return {
-        "error": str(error) if isinstance(error, MachineError) else f"{type(error).__name__}: {error}",
+        "error": _line(error),
         "traceback": traceback.format_exc(),
         "final": isinstance(error, UsageError),
         "memory": _is_out_of_memory(error),
-        "lacks": error.lacks if isinstance(error, MachineError) else None,
+        "lacks": error.lacks if isinstance(error, MachineError | PlaceError) else None,
     }
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, MachineError):
+        return str(error)
+    return f"{platform.node()} {error}" if isinstance(error, PlaceError) else f"{type(error).__name__}: {error}"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
