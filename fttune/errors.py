@@ -5,8 +5,7 @@
     │   ├── ConfigError         the sweep file or an override
     │   ├── SpecError           a layer spec
     │   ├── DataError           images, splits, the image store
-    │   │   ├── AbsentDataError   an official download that is not on this machine
-    │   │   └── PlaceError        a folder of ours that cannot be written
+    │   │   └── AbsentDataError   an official download that is not on this machine
     │   └── WeightsError        pre-trained weights
     ├── UnreachableError        exit code 4: the tracker or the cluster did not answer
     ├── MachineError            exit code 1: a machine of the cluster lacks what a trial reads; another may have it
@@ -46,17 +45,6 @@ class DataError(UsageError):
 
 class AbsentDataError(DataError):
     """The official download of a dataset is not on this machine; it can be counted, not read."""
-
-
-class PlaceError(DataError):
-    """A folder that fttune keeps for itself cannot be written on this machine.
-
-    `lacks` is the environment variable that moves it; empty where none does.
-    """
-
-    def __init__(self, line: str, *, lacks: str = "") -> None:
-        super().__init__(line)
-        self.lacks = lacks
 
 
 class WeightsError(UsageError):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fttune.errors import StoreError
+from fttune.errors import DataError, StoreError
 from fttune.feature_claim import claim, claims
 from fttune.feature_file import Segment, read, write
 from fttune.files import await_free, locked, writing
@@ -110,7 +110,7 @@ def reach(
     Processes that ask at once do the work once, side by side: each computes what no other does. A damaged file is
     computed again. Who has written leaves at most `room` bytes in the cache, the files longest unused go; what is
     mapped stays readable on a disk of this machine (on a network's, not where another machine removes it). Where the
-    disk is full, the tables are held by this process alone.
+    disk is full, or may not be written, the tables are held by this process alone.
     """
     # Nobody waits for another's pass who needs nothing of it, nor need the files be one's own.
     asked = layers if reads is None else [reads]
@@ -122,7 +122,7 @@ def reach(
         tables = _tables({layer: segments[layer] for layer in asked}, wanted)
         if tables is None:
             raise StoreError(f"{root / key.folder}: features cannot be read back; FTTUNE_CACHE moves the folder")
-    except StoreError as error:
+    except (StoreError, DataError) as error:
         _log.warning("%s; until then each process computes its features for itself", error)
         return _in_memory(asked, wanted, forward)
     if room is not None:

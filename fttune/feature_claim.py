@@ -33,6 +33,8 @@ def claims(folder: Path) -> dict[Path, np.ndarray]:
         if held(path):
             with suppress(OSError):  # let go of since
                 found[path] = np.frombuffer(path.read_bytes(), np.int64)
-        else:
+        elif os.access(path, os.R_OK):
             path.unlink(missing_ok=True)
+        elif path.exists():  # another user's, whose process may live
+            found[path] = np.empty(0, np.int64)
     return found

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from fttune.errors import PlaceError, StoreError
+from fttune.errors import DataError, StoreError
 
 # Each place and the environment variable that moves it.
 _PLACES = {
@@ -48,7 +48,7 @@ def writing(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StoreError(f"no room left in {folder}{hint}") from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
-            raise PlaceError(f"cannot write to {folder}: {error.strerror}{hint}", lacks=variable or "") from None
+            raise DataError(f"cannot write to {folder}: {error.strerror}{hint}") from None
         raise
 
 

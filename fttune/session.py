@@ -219,7 +219,7 @@ def _train(
     listeners = [writer, tally, hook, keeping, Leftovers(runtime, ended)]
     display = Display(tally, trouble=lambda: writer.trouble)
     outcome = work(jobs, ground, runtime, call.address, listeners, display, brake, more, workshop.order)
-    if more and more.over:
+    if more and more.over and outcome.complete:
         outcome.complete, outcome.stranded = False, "a search cannot ask for it"
     if told and outcome.complete and (taken := tally.until_last(start)):
         seen = Hindsight(trials=tally.look().chosen, expected=told, taken=taken)

@@ -197,32 +197,45 @@ def test_a_machine_that_lacks_some_images_is_given_trials_on_others() -> None:
     ledger, heard = begin((TRIALS[0],), (other,))
     first, second = ledger.runs
     ledger.hear(first, "n", [lacking(TRIALS[0], TRIALS[0].data_digest)])
-    assert ledger.unfit(first.job) == {"n": "Oops: no"}
-    assert ledger.unfit(second.job) == {}
+    assert ledger.lacks.unfit(first.job) == {"n": "Oops: no"}
+    assert ledger.lacks.unfit(second.job) == {}
     ledger.hear(second, "m", [lacking(other, other.weights_digest)])
-    assert [[*ledger.unfit(run.job)] for run in (first, second)] == [["n", "m"], ["m"]], "the weights are one's own"
+    assert [[*ledger.lacks.unfit(run.job)] for run in (first, second)] == [["n", "m"], ["m"]], (
+        "the weights are one's own"
+    )
     ledger.hear(second, "l", [lacking(other, "")])
-    assert [[*ledger.unfit(run.job)] for run in (first, second)] == [["l", "n", "m"], ["l", "m"]]
+    assert [[*ledger.lacks.unfit(run.job)] for run in (first, second)] == [["l", "n", "m"], ["l", "m"]]
     assert len(heard.lines) == 3
 
 
-def test_a_machine_is_asked_again_after_a_while_and_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fttune.sweep.ledger.FORGOTTEN", 0.05)
-    ledger, heard = begin((TRIALS[0],))
+def test_machines_are_asked_once_more_before_a_run_is_given_up_and_again_once_something_has_ended() -> None:
+    ledger, heard = begin((TRIALS[0],), (TRIALS[1],))
     for _ in range(2):
-        ledger.hear(ledger.runs[0], "n", [lacking(TRIALS[0], "")])
-        assert [*ledger.unfit(ledger.runs[0].job)] == ["n"]
-        time.sleep(0.06)
-        assert not ledger.unfit(ledger.runs[0].job)
+        for pardoned in (True, False):
+            ledger.hear(ledger.runs[0], "n", [lacking(TRIALS[0], "")])
+            assert ledger.lacks.unfit(Bundle.alone(TRIALS[0]))
+            assert ledger.pardon() is pardoned
+            assert bool(ledger.lacks.unfit(Bundle.alone(TRIALS[0]))) is not pardoned
+        if ledger.runs[-1].open:
+            end(ledger, TRIALS[1])
     assert len(heard.lines) == 1
 
 
-def test_a_machine_without_a_place_for_features_trains_what_needs_none() -> None:
+def test_whatever_a_machine_says_it_lacks_it_is_not_given_that_trial_again() -> None:
     ledger, _ = begin((TRIALS[0],))
-    frozen = Bundle(trials=(TRIALS[1],), depths=(3,))
-    ledger.hear(ledger.runs[0], "n", [lacking(TRIALS[0], "FTTUNE_CACHE")])
-    assert [*ledger.unfit(frozen)] == ["n"]
-    assert not ledger.unfit(replace(frozen, depths=()))
+    ledger.hear(ledger.runs[0], "n", [lacking(TRIALS[0], "what nobody knows")])
+    assert [*ledger.lacks.unfit(ledger.runs[0].job)] == ["n"]
+
+
+def test_a_machine_is_asked_again_after_a_while_and_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fttune.sweep.lacks.FORGOTTEN", 0.05)
+    ledger, heard = begin((TRIALS[0],))
+    for _ in range(2):
+        ledger.hear(ledger.runs[0], "n", [lacking(TRIALS[0], "")])
+        assert [*ledger.lacks.unfit(ledger.runs[0].job)] == ["n"]
+        time.sleep(0.06)
+        assert not ledger.lacks.unfit(ledger.runs[0].job)
+    assert len(heard.lines) == 1
 
 
 def test_what_a_search_asks_for_later_gets_the_share_that_its_cell_was_found_to_need() -> None:
@@ -259,8 +272,8 @@ def test_what_is_withheld_is_neither_under_way_nor_over() -> None:
         assert ledger.close(())
         ledger.runs[0].withheld = True
     assert [run.job for run in ledger.runs] == [Bundle(trials=(TRIALS[0],))]
-    ledger.strand()
-    assert (ledger.outcome.stranded, ledger.outcome.complete) == ("no machine is left for it (Oops: no)", False)
+    ledger.strand("no disk")
+    assert (ledger.outcome.stranded, ledger.outcome.complete) == ("no machine is left for it (no disk)", False)
     assert len(heard.ends) == 1
 
 

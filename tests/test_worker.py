@@ -1,7 +1,6 @@
 """A job on a worker, without Ray: what goes wrong with some of its trials, or with the machine, is told as it is."""
 
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -169,16 +168,6 @@ def test_a_bundle_that_cannot_be_measured_is_no_end_of_the_run(ground: Ground, t
     assert re.fullmatch(
         r"what mine/2 .* takes of a GPU was not measured: \S+ has no decoded images of mine .*", str(line)
     )
-
-
-@pytest.mark.parametrize("ground", ["freeze"], indirect=True)
-def test_a_folder_that_a_machine_cannot_write_is_its_fault_for_those_who_need_it(
-    ground: Ground, tmp_path: Path
-) -> None:
-    (tmp_path / "fttune_cache").write_text("in the way")
-    news = told(ground, Bundle(trials=ground.trials, depths=(3,)))
-    assert [one["lacks"] for one in news] == ["FTTUNE_CACHE"] * 2
-    assert re.match(rf"{platform.node()} cannot write to {tmp_path}/fttune_cache\S+: Not a directory", news[0]["error"])
 
 
 @pytest.mark.parametrize(

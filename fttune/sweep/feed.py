@@ -41,7 +41,7 @@ class Feed(Searcher):
                 run.withheld = True
                 continue
             self._open.add(trial_id)
-            run.given = True
+            run.given, run.avoid = True, avoid
             # Tune writes down each config again and again: what workers know already is told by its number.
             later = None if number < self._known else Later(packed=pack(run.job))
             return {"job": number, "share": run.share, "avoid": sorted(avoid), "later": later}

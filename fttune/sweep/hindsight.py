@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from fttune.errors import PlaceError, StoreError
+from fttune.errors import DataError, StoreError
 from fttune.files import replacing, writing
 from fttune.sweep.progress import clock
 
@@ -30,7 +30,7 @@ class Hindsight:
 
     def save(self, path: Path) -> None:
         """A note is worth no sweep: where it cannot be written there is none."""
-        with suppress(StoreError, PlaceError), writing(path.parent), replacing(path) as temporary:
+        with suppress(StoreError, DataError, OSError), writing(path.parent), replacing(path) as temporary:
             temporary.write_text(json.dumps(asdict(self)))
 
     @classmethod

@@ -8,17 +8,15 @@ from typing import Any, Literal, Protocol
 
 from fttune.bundle import Bundle
 from fttune.distance.job import DistanceJob
-from fttune.distance.sample import Sample
 from fttune.record import CurvePoint, DistanceRecord, RunRecord
+from fttune.sweep.lacks import Lacks
 from fttune.sweep.meter import Meter
 from fttune.trial import Cell, Trial
-from fttune.ways import is_convex
 
 Job = Bundle | DistanceJob
 More = Callable[[RunRecord], Sequence[Bundle]]  # the jobs that follow from a trial's end
 # The places of jobs that wait, in the order in which they are to start, given what trials of this run have come to.
 Order = Callable[[Sequence[Job], Sequence[RunRecord]], Sequence[int]]
-FORGOTTEN = 1800.0  # seconds after which a machine that lacked something is asked again
 TRIES = 3  # how often what fails by itself is tried in all
 
 
@@ -52,6 +50,7 @@ class Run:
     job: Job
     share: float  # of a GPU
     given: bool = False  # Ray was asked for a place for it: its share stays as it is
+    avoid: Collection[str] = ()  # machines that it is not to be given to
     withheld: bool = False  # no machine has what it reads
     node: str = ""  # where it runs, once it has told
     died: float = 0.0  # when its process was found to be gone, by time.monotonic; 0: it was not
@@ -71,12 +70,6 @@ class Run:
     def next_share(self) -> float:
         """Of a GPU, for whoever runs it again: twice this one once, however many of its trials ran out of it."""
         return min(1.0, 2 * self.share) if self.cramped else self.share
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Lack:
-    line: str  # in which the machine told of it
-    told: float  # when, by time.monotonic
 
 
 class Ledger:
@@ -108,8 +101,8 @@ class Ledger:
         for run in self.runs:
             self._need(run, run.share)
         self._git_commit = git_commit
-        # By what jobs read (`_reads`), the machines that lack it, and as they told it.
-        self._unfit: dict[str, dict[str, _Lack]] = {}
+        self.lacks = Lacks()
+        self._pardoned = -1  # trials that had ended when all of that was forgotten last
         self._over: set[str] = set()
         self._failures: Counter[str] = Counter()
         self._alone: set[str] = set()  # trials whose bundle went down with its process
@@ -171,7 +164,8 @@ class Ledger:
                 listener.point(key, CurvePoint(**news["point"]))
         elif (lacks := news.get("lacks")) is not None:
             run.ended.update(keys(run.job))
-            self._lacks(run.node, lacks, news["error"])
+            if line := self.lacks.take(run.job, run.node, lacks, news["error"]):
+                self._say(line)
         elif "error" in news:
             run.ended.add(key)
             self._failed(run, key, news)
@@ -208,27 +202,21 @@ class Ledger:
         if news["final"] or self._failures[key] >= TRIES:
             self._give_up(run.job, key, news["error"], news["traceback"])
 
-    def unfit(self, job: Job) -> dict[str, str]:
-        """The machines that lacked what a job reads when they were last asked for it, and as they told it.
+    def pardon(self) -> bool:
+        """Forget what machines lacked, so that each is asked once more; False where nothing has ended since the last.
 
-        That is forgotten after a while: what is missing may come, a shortage pass.
+        What befalls a machine for a moment looks like what it lacks.
         """
-        since = time.monotonic() - FORGOTTEN
-        known = [self._unfit.get(lacks, {}) for lacks in _reads(job)]
-        return {node: lack.line for lacking in known for node, lack in lacking.items() if lack.told > since}
+        ended = len(self.outcome.finished) + len(self.outcome.failed)
+        pardoned, self._pardoned = self._pardoned, ended
+        if pardoned == ended:
+            return False
+        self.lacks.forget()
+        return True
 
-    def strand(self) -> None:
-        """No machine is left for any run: they stay to be run."""
-        lacking = [lack for lacks in _reads(self.runs[0].job) for lack in self._unfit.get(lacks, {}).values()]
-        last = max(lacking, key=lambda lack: lack.told)
-        self.outcome.stranded = f"no machine is left for it ({last.line})"
-
-    def _lacks(self, node: str, lacks: str, error: str) -> None:
-        """A machine lacks what trials read, which is no failure of theirs."""
-        known, line = self._unfit.setdefault(lacks, {}), error.splitlines()[0]
-        if node not in known:
-            self._say(f"{line}; its trials go elsewhere")
-        known[node] = _Lack(line=line, told=time.monotonic())
+    def strand(self, line: str) -> None:
+        """No machine is left for any run: they stay to be run; `line` says what one lacks."""
+        self.outcome.stranded = f"no machine is left for it ({line})"
 
     def _died(self, run: Run, keys: Sequence[str]) -> None:
         """The process went down by itself: nobody knows which of its trials took it with it, so each goes alone."""
@@ -277,17 +265,6 @@ def _trials(job: Job) -> tuple[Trial, ...]:
 def keys(job: Job) -> list[str]:
     """What news of a job are told under: a trial's id, or what tells one measurement from another."""
     return [trial.id for trial in job.trials] if isinstance(job, Bundle) else [repr(job.id)]
-
-
-def _reads(job: Job) -> tuple[str, ...]:
-    """What a machine may lack that a job reads: images and weights by digest, folders; and "" for anything."""
-    common = ("", "FTTUNE_STORE", "FTTUNE_STATE")
-    if isinstance(job, Bundle):
-        first = job.trials[0]
-        features = ("FTTUNE_CACHE",) if job.depths or is_convex(first.cell.way) else ()
-        return (*common, *features, first.data_digest, first.weights_digest)
-    source = (job.source.data_digest,) if isinstance(job.source, Sample) else ()
-    return (*common, "FTTUNE_CACHE", job.sample.data_digest, job.sample.weights_digest, *source)
 
 
 def _name(job: Job, key: str) -> str:

@@ -57,15 +57,17 @@ def await_place(resources: Resources, stop: Callable[[], bool]) -> bool:
     return True
 
 
-def await_other(unfit: Collection[str], cpu: float, gpu: float, stop: Callable[[], bool]) -> bool:
-    """Have a machine that lacks nothing, where Ray starts some; False where none comes within minutes.
+def await_other(
+    unfit: Collection[str], cpu: float, gpu: float, stop: Callable[[], bool], *, lost: Collection[str]
+) -> bool:
+    """Have a machine that lacks nothing, where Ray starts some, or one of those `lost` may come back, within minutes.
 
-    False too once as many lack the same that the next would.
+    False where none does, and once as many lack the same that the next would.
     """
-    if not _grows() or len(unfit) >= _ENOUGH:
+    if len(unfit) >= _ENOUGH or not (lost or _grows()):
         return False
     minutes = _PATIENCE / 60
-    _say(f"no machine that is there has what the rest reads; another is asked for, and waited for {minutes:.0f} min")
+    _say(f"no machine that is there has what the rest reads; another is waited for, {minutes:.0f} min at most")
     end = time.monotonic() + _PATIENCE
     there = sum(int(min(offer.get("CPU", 0) / cpu, offer.get("GPU", 0) / gpu if gpu else inf)) for offer in _offers())
     return _asked(cpu, gpu, there + 1, unfit, lambda: stop() or time.monotonic() > end)
@@ -109,7 +111,8 @@ def _grows() -> bool:
         return starts_machines(json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or "{}"))
     # The second of Ray's autoscalers tells nobody what it may start, but what there is; no plain `ray start` starts it.
     status = get_cluster_status(ray.get_runtime_context().gcs_address)
-    return any(node.ray_node_type_name != _OWN for node in (*status.active_nodes, *status.idle_nodes))
+    there = (*status.active_nodes, *status.idle_nodes)
+    return any(one.ray_node_type_name not in (_OWN, format_readonly_node_type(one.node_id or "")) for one in there)
 
 
 def starts_machines(status: Mapping[str, Any]) -> bool:

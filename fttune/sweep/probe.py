@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from fttune.bundle import Bundle
 from fttune.footprint import Footprint
@@ -45,6 +45,8 @@ def probe(
                 say(line)
             return [None if isinstance(one, str) else one for one in found]
         ray.cancel(measuring, force=True)
+    except RayTaskError as error:
+        why = f"{type(error.cause).__name__}: {error.cause}"
     except RayError as error:
         why = str(error).splitlines()[0]
     say(f"what trials take of {gpu} was not measured: {why}")

@@ -8,7 +8,9 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,27 +73,36 @@ def run_jobs(
         more=more or (lambda record: ()),
         say=say,
     )
-    while ledger.runs and not stop(ledger.outcome):
-        if _placeable(ledger, ledger.runs, resources):
-            if not _round(ledger, runtime, resources, supply, more, order, stop):
+    dead = machines.ids(alive=False)
+    with suppress(KeyboardInterrupt):  # between two rounds; within one, Tune hears it
+        while ledger.runs and not stop(ledger.outcome):
+            if _placeable({(frozenset(ledger.lacks.unfit(run.job)), run.share) for run in ledger.runs}, resources):
+                if not _round(ledger, runtime, resources, supply, more, order, stop):
+                    break
+            elif not _another(ledger, resources, stop, dead):
                 break
-        elif not _another(ledger, resources, stop):
-            ledger.strand()
-            break
     return ledger.outcome
 
 
-def _placeable(ledger: Ledger, runs: Sequence[Run], resources: Resources) -> bool:
-    """Whether a machine is left for any of some runs."""
-    asked = {(frozenset(ledger.unfit(run.job)), run.share) for run in runs}
-    return any(machines.avoided(unfit, resources.cpu, share) is not None for unfit, share in asked)
+def _placeable(asked: Iterable[tuple[Collection[str], float]], resources: Resources) -> bool:
+    """Whether a machine is left for any run, of each of which the machines to avoid and the share are given."""
+    return any(machines.avoided(avoid, resources.cpu, share) is not None for avoid, share in asked)
 
 
-def _another(ledger: Ledger, resources: Resources, stop: Callable[[Outcome], bool]) -> bool:
-    """Have a machine for the first of the runs, of which none has any; False where none comes."""
-    first = ledger.runs[0]
-    unfit = ledger.unfit(first.job)
-    return machines.await_other(unfit, resources.cpu, first.share, lambda: stop(ledger.outcome)) or stop(ledger.outcome)
+def _another(ledger: Ledger, resources: Resources, stop: Callable[[Outcome], bool], dead: set[str]) -> bool:
+    """Have a machine for one of the runs, of which none has any: another, or the same asked once more.
+
+    False where there is none; the outcome says why. `dead` were those that were gone before the run began.
+    """
+    nearest = min(ledger.runs, key=lambda run: len(ledger.lacks.unfit(run.job)))
+    unfit = ledger.lacks.unfit(nearest.job)
+    if not unfit:  # forgotten since
+        return True
+    stopped, lost = partial(stop, ledger.outcome), machines.ids(alive=False) - dead
+    if machines.await_other(unfit, resources.cpu, nearest.share, stopped, lost=lost) or stopped() or ledger.pardon():
+        return True
+    ledger.strand(next(iter(unfit.values())))
+    return False
 
 
 def _round(
@@ -112,7 +123,7 @@ def _round(
             ledger.runs,
             resources.max_concurrent,
             waits=more is not None,
-            avoid=lambda run: machines.avoided(ledger.unfit(run.job), resources.cpu, run.share),
+            avoid=_Avoided(ledger, resources),
         )
         queue = Queue(feed, lambda waiting: _ordered(waiting, ledger, order))
         tuner = tune.Tuner(
@@ -196,6 +207,24 @@ class _Relay(tune.Callback):
         return self._runs[trial.config["job"]]
 
 
+class _Avoided:
+    """The machines that a run is not to be given to, None where no other is left; looked up once a second."""
+
+    def __init__(self, ledger: Ledger, resources: Resources) -> None:
+        self._ledger, self._resources = ledger, resources
+        self._known: dict[tuple[Collection[str], float], Collection[str] | None] = {}
+        self._until = 0.0
+
+    def __call__(self, run: Run) -> Collection[str] | None:
+        if time.monotonic() > self._until:
+            self._known.clear()
+            self._until = time.monotonic() + 1
+        key = frozenset(self._ledger.lacks.unfit(run.job)), run.share
+        if key not in self._known:
+            self._known[key] = machines.avoided(key[0], self._resources.cpu, run.share)
+        return self._known[key]
+
+
 class _Stuck:
     """Whether all that is left of a round waits for a machine that has gone, since those that are there lack something.
 
@@ -212,17 +241,25 @@ class _Stuck:
         if now < self._next:
             return False
         self._next = now + _LOOK
-        left = [run for run in self._ledger.runs if run.open and not run.died and not run.withheld]
-        busy = bool(self._ledger.meter.keys)
-        if busy or not left or _placeable(self._ledger, left, self._resources):
+        if self._ledger.meter.keys or not self._stuck():
             self._since = None
             return False
         self._since = self._since or now
         if now < self._since + _NOTICED:
             return False
-        for run in left:
+        for run in self._left():
             run.withheld = True
         return True
+
+    def _stuck(self) -> bool:
+        asked = {
+            (frozenset(run.avoid if run.given else self._ledger.lacks.unfit(run.job)), run.share)
+            for run in self._left()
+        }
+        return bool(asked) and not _placeable(asked, self._resources)
+
+    def _left(self) -> list[Run]:
+        return [run for run in self._ledger.runs if run.open and not run.died and not run.withheld]
 
 
 class _Stop(tune.Stopper):

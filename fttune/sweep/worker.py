@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from fttune.bundle import Bundle
-from fttune.errors import MachineError, PlaceError, StoppedError, UsageError
+from fttune.errors import MachineError, StoppedError, UsageError
 from fttune.footprint import Footprint
 from fttune.record import RunRecord
 from fttune.runtime import Runtime
@@ -145,9 +145,9 @@ def measure(bundle: Bundle, runtime: Runtime, supply: Supply | None = None) -> F
 
     The other bundles are measured all the same.
     """
-    from fttune.training.probe import footprint
-
     try:
+        from fttune.training.probe import footprint
+
         if supply:
             supply.ensure(bundle, runtime.store)
         return footprint(bundle, runtime)
@@ -166,14 +166,12 @@ def _told(error: Exception | SystemExit) -> News:
         "traceback": traceback.format_exc(),
         "final": isinstance(error, UsageError),
         "memory": _is_out_of_memory(error),
-        "lacks": error.lacks if isinstance(error, MachineError | PlaceError) else None,
+        "lacks": error.lacks if isinstance(error, MachineError) else None,
     }
 
 
 def _line(error: BaseException) -> str:
-    if isinstance(error, MachineError):
-        return str(error)
-    return f"{platform.node()} {error}" if isinstance(error, PlaceError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, MachineError) else f"{type(error).__name__}: {error}"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
