@@ -23,7 +23,7 @@ def show_status(sweep: Sweep, *, as_json: bool) -> None:
     sweep = last_tracked(sweep)
     tracker, ground = open_tracker(sweep), survey(sweep, machine(sweep))
     driver, here = tracker.claim(sweep.name), is_running(sweep)
-    alive = here or (driver is not None and driver.fresh and not driver.ahead)
+    alive = here or (driver is not None and driver.fresh)
     facts = _known(ground, tracker) if ground.whole else _logged(ground, tracker, driver)
     facts |= {"active": alive} if alive else {"active": alive, "running": []}
     if alive and driver and driver.counts.seconds is not None:
@@ -80,7 +80,7 @@ def _failures(tracker: Tracker, records: Sequence[RunRecord]) -> list[dict[str, 
 
 def _driver(driver: Claim | None, *, here: bool) -> str:
     """Who runs the sweep, in one line; empty: nobody, and nobody was killed at it."""
-    if driver and driver.fresh and not driver.ahead:
+    if driver and driver.fresh:
         since = driver.since.astimezone().strftime("%Y-%m-%d %H:%M")
         return f"running on {driver.host} (process {driver.pid}) since {since}, last heard {ago(driver.age)}"
     if here:

@@ -20,7 +20,7 @@ def await_turn(tracker: Tracker, sweep: str, say: Callable[[str], None], patienc
     held = tracker.claim(sweep)
     if held is None or held.gone:
         return held
-    if not held.fresh or held.ahead:
+    if not held.fresh:
         say(f"{heard(held)}; taking over in {patience:.0f} s unless it gives a sign of life")
         time.sleep(patience)
         now = tracker.claim(sweep)

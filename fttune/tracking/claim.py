@@ -79,8 +79,8 @@ class Claim:
 
     @property
     def fresh(self) -> bool:
-        """Whether its driver must be taken to be alive."""
-        return not self.gone and self.age < FRESH
+        """Whether its driver must be taken to be alive, as far as its clock can be believed."""
+        return not self.gone and not self.ahead and self.age < FRESH
 
     def heard_now(self, counts: Counts, *, ended: bool = False) -> "Claim":
         return replace(self, heard=_now(), counts=counts, ended=ended)
