@@ -125,7 +125,8 @@ def assert_as_if_nothing_had_happened(uri: str, sweep: Path, trials: int, steps:
     once_each(uri, trials, steps)
     assert results(uri) == undisturbed(sweep)
     store, cache, state = (Path(os.environ[f"FTTUNE_{name}"]) for name in ("STORE", "CACHE", "STATE"))
-    assert not [path for place in (store, cache, state) for path in place.rglob("*.tmp")]
+    for left in ("*.tmp", "*.claim"):
+        assert not [path for place in (store, cache, state) for path in place.rglob(left)]
     assert not [*(state / "checkpoints").glob("*.safetensors")]
     assert not is_running(load_sweep(sweep))
 
