@@ -4,7 +4,8 @@
 
 Needs what a bare GPU machine has: torch, torchvision, pyarrow. The networks have fresh values. Bare: the same network
 in the same modes and the same precision, torch's own fused SGD over one normalised batch; for evaluation, forward
-passes of it. Ours: `Training.advance` and `score` over uint8 images as a trial holds them, with random crops. Rounds
+passes of it. Ours: `Training.advance` and `score` over uint8 images as a trial holds them, with random crops, and on a
+CPU the network fused (`fttune.backbones.fused`), so that a share may be above one. Rounds
 take turns; a share is the median over rounds of bare seconds to ours (on one thread of a CPU, of the processor's).
 """
 
@@ -14,6 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median, quantiles
 
 import numpy as np
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fttune.backbones import catalog
+from fttune.backbones.fused import placed
 from fttune.data.store import ImageStore
 from fttune.features import Norm
 from fttune.layers import LayerSpec
@@ -40,7 +43,8 @@ CLASSES = 10
 class Case:
     """One network, tuned whole but for its new classifier, and images for it."""
 
-    student: Student
+    student: Student  # as a trial has it
+    bare: Student  # the same as torch computes it
     data: Labelled
     hparams: HParams
     device: torch.device
@@ -50,15 +54,17 @@ class Case:
         row, size = catalog.find(name), SIZES[name]
         hparams = HParams(lr=1e-3, steps=1, report_every=1, batch_size=batch, image_size=size, views="crop")
         spec = LayerSpec(frozen=0, tuned=row.depth - 1, random=1)
-        student = apply_spec(catalog.build(name), spec, classes=CLASSES, bn="source", seed=0)
-        student.trained.to(device)
+        cut = partial(apply_spec, spec=spec, classes=CLASSES, bn="source", seed=0)
+        bare = cut(catalog.build(name).to(device))
+        student = cut(placed(catalog.build(name), device))
+        student.trained.load_state_dict(bare.trained.state_dict())
         side = stored_size(size)
         store = made(np.random.default_rng(0).integers(256, size=(images, side, side, 3), dtype=np.uint8))
         rows, norm = np.arange(images), Norm(mean=row.mean, std=row.std)
         inputs = stored(store, rows, device, Viewer.of(hparams, side, rows), norm, room=image_room(device))
         labels = torch.from_numpy(store.labels).to(device)
         data = Labelled(inputs=inputs, labels=labels, logits=student.logits)
-        return cls(student=student, data=data, hparams=hparams, device=device)
+        return cls(student=student, bare=bare, data=data, hparams=hparams, device=device)
 
     def training(self) -> Callable[[int], None]:
         """Our own steps; the network moves on."""
@@ -67,7 +73,7 @@ class Case:
 
     def bare_training(self, change: Callable[[nn.Module], None] = lambda network: None) -> Callable[[int], None]:
         """Steps of a copy of the network, which is changed before, over the first batch."""
-        student, (images, labels) = copy.deepcopy(self.student), self.batch()
+        student, (images, labels) = copy.deepcopy(self.bare), self.batch()
         change(student.trained)
         optimiser = torch.optim.SGD(student.trained.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, fused=True)
 
@@ -98,9 +104,9 @@ class Case:
 
         @torch.inference_mode()
         def run(steps: int) -> None:
-            self.student.eval()
+            self.bare.eval()
             for _ in range(steps * passes):
-                self.student.trained(images)
+                self.bare.trained(images)
 
         return run
 

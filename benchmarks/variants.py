@@ -31,7 +31,7 @@ def compiled(case: Case) -> Callable[[int], None]:
 def together(case: Case, count: int) -> Callable[[int], None]:
     """Steps of `count` copies of the network at once."""
     images, labels = case.batch()
-    student = copy.deepcopy(case.student)
+    student = copy.deepcopy(case.bare)
     student.train()
     values, rest = stack_module_state([student.trained] * count)
     optimiser = torch.optim.SGD(values.values(), lr=1e-3, momentum=0.9, weight_decay=5e-4, fused=True)

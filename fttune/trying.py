@@ -126,6 +126,7 @@ def _time_stages(backbone: str, size: int, runtime: Runtime) -> None:
     import torch
 
     from fttune.backbones import catalog
+    from fttune.backbones.fused import placed
     from fttune.training.device import pick_device
     from fttune.training.probe import measure_once
 
@@ -133,7 +134,7 @@ def _time_stages(backbone: str, size: int, runtime: Runtime) -> None:
     torch.set_num_threads(runtime.threads or threads)  # as a trial has
     try:
         device = pick_device(runtime.device)
-        measure_once(catalog.load(backbone).to(device), backbone, size, device, runtime)
+        measure_once(placed(catalog.load(backbone), device), backbone, size, device, runtime)
     finally:
         torch.set_num_threads(threads)
 

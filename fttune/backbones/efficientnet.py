@@ -117,10 +117,13 @@ class SameConv2d(nn.Conv2d):
     """A convolution padded as TensorFlow's `same`: the odd pixel goes to the bottom and the right."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
-        height, width = input.shape[-2:]
+        return super().forward(functional.pad(input, self.margins(*input.shape[-2:])))
+
+    def margins(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Pixels that are put left and right of, above and below images of this size."""
         top, bottom = _same(height, self.kernel_size[0], self.stride[0])
         left, right = _same(width, self.kernel_size[1], self.stride[1])
-        return super().forward(functional.pad(input, (left, right, top, bottom)))
+        return left, right, top, bottom
 
 
 def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -38,6 +38,7 @@ class Sample:
         # Only a measurement needs torch; a plan that lists measurements does not.
         import torch
 
+        from fttune.backbones.fused import placed
         from fttune.feature_cache import FeatureKey, reach
         from fttune.features import CENTRE, Norm, features_at, showings, shown
         from fttune.training.device import give_back, pick_device
@@ -56,7 +57,7 @@ class Sample:
         )
 
         def forward(missing: np.ndarray, layers: Sequence[int]) -> Iterator[dict[int, "torch.Tensor"]]:
-            net = catalog.load(self.backbone, weights=runtime.weights.get(self.backbone)).to(device)
+            net = placed(catalog.load(self.backbone, weights=runtime.weights.get(self.backbone)), device)
             images = shown(store, missing, self.image_size, device)
             return features_at(net, layers, images, norm)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fttune.backbones import catalog
+from fttune.backbones.fused import placed
 from fttune.data.splits import Split, make_split
 from fttune.data.store import ImageStore, open_store
 from fttune.data.views import view_codes
@@ -159,7 +160,7 @@ def network(backbone: str, runtime: Runtime) -> nn.Sequential:
 
 @lru_cache(maxsize=4)
 def _pretrained(backbone: str, weights: Path | None, device: torch.device) -> nn.Sequential:
-    return catalog.load(backbone, weights=weights).to(device, memory_format=torch.channels_last)  # pyright: ignore
+    return placed(catalog.load(backbone, weights=weights), device)
 
 
 @lru_cache(maxsize=8)

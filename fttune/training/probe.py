@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fttune.backbones import catalog
+from fttune.backbones.fused import placed
 from fttune.bundle import Bundle
 from fttune.cost import StageTimes
 from fttune.data.views import view_codes
@@ -28,6 +29,7 @@ from fttune.training.together import EVALUATED
 
 _log = logging.getLogger("fttune")
 
+_CPU = torch.device("cpu")
 _BATCH = 16  # images
 _no_room: set[Path] = set()  # where this process could not keep what it measured
 _ROUNDS = 3
@@ -39,8 +41,8 @@ def time_stages(backbones: Sequence[str], image_size: int, runtime: Runtime) -> 
     with keeping_freed():
         for name in backbones:
             try:
-                net = catalog.load(name, weights=runtime.weights.get(name)).to(memory_format=torch.channels_last)
-                measure_once(net, name, image_size, torch.device("cpu"), runtime)
+                net = placed(catalog.load(name, weights=runtime.weights.get(name)), _CPU)
+                measure_once(net, name, image_size, _CPU, runtime)
             except Exception as error:  # of somebody else's network too
                 _log.warning("what %s costs is not known before its first trials: %s", name, error)
 
