@@ -99,6 +99,11 @@ def clamp(values: Tensor) -> Tensor:
     return values.clamp_(0, _MAX)
 
 
+def average(maps: Tensor) -> Tensor:
+    """The mean of each channel of [B, C, H, W], as [B, C, 1, 1]."""
+    return _Average.apply(maps) if torch.is_grad_enabled() else maps.mean((2, 3), keepdim=True)
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, frame: Frame) -> Tensor:
@@ -128,3 +133,16 @@ class _Clamp(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         (slope,), (values,) = grad_outputs, ctx.saved_tensors
         return torch.ops.aten.hardtanh_backward(slope, values, 0, _MAX)
+
+
+class _Average(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor) -> Tensor:
+        ctx.size = maps.shape
+        return maps.mean((2, 3), keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (slope,) = grad_outputs
+        # Not spread out: torch's own is, channels first, and the layers below would follow suit.
+        return (slope / (ctx.size[2] * ctx.size[3])).expand(ctx.size)

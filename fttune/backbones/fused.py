@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from fttune.backbones.convolution import Frame, clamp, convolve, is_wide_depthwise
+from fttune.backbones.convolution import Frame, average, clamp, convolve, is_wide_depthwise
 from fttune.backbones.efficientnet import SameConv2d
 
 
@@ -33,6 +33,9 @@ def fuse(net: nn.Sequential) -> nn.Sequential:
             _replace(conv, fused.convolve)
             _replace(norm, fused.normalise)
             _replace(relu6, clamp)
+    for module in net.modules():
+        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
+            _replace(module, average)
     return net
 
 
