@@ -17,6 +17,7 @@ from torch import nn
 
 from fttune.backbones import catalog
 from fttune.backbones.catalog import Backbone
+from fttune.backbones.fused import placed
 from fttune.backbones.staged import initialise, replace_classifier
 from fttune.data.splits import train_and_val
 from fttune.data.store import ImageStore
@@ -125,7 +126,7 @@ def pretrain(
     )
     row = catalog.find(job.backbone)
     student = fresh(row, len(store.classes), job.seed_for("init"))
-    student.trained.to(device)
+    placed(student.trained, device)
     train, val = (_labelled(store, part, job.hparams, row, student, device) for part in rows)
     with own_generators(job.seed_for("dropout")):
         training = Training.begin(student, len(train.labels), job.hparams, seed=job.seed_for("order"))
@@ -148,7 +149,6 @@ def fresh(row: Backbone, classes: int, seed: int) -> Student:
     replace_classifier(net, classes)
     for position, stage in enumerate(net):
         initialise(stage, seed_from("layer", seed, position), row.fills[position] if row.fills else None)
-    net.to(memory_format=torch.channels_last)
     return Student(frozen=net[:0], trained=net, spec=LayerSpec(frozen=0, tuned=0, random=row.depth), bn="batch")
 
 
