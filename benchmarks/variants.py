@@ -1,10 +1,11 @@
-"""Ways to train tuned networks that fttune does not take, against the bare loop that its own steps are as fast as.
+"""Ways to train tuned networks that fttune does not take, against the bare loop of benchmarks/step.py.
 
     uv run python benchmarks/variants.py [--device cpu|cuda] [--batch N] [--together N]
 
-*Compiled*: the network through `torch.compile` (on a GPU as CUDA graphs). *Together*: several networks as one, stacked
-by `torch.func`, whose convolutions become grouped ones, each with images of its own. Both after one step that pays for
-what is made once. Networks, batches and rounds are those of benchmarks/step.py; above one the variant wins.
+*Rounded* (on a CPU): in bfloat16, as on a GPU that has it. *Compiled*: the network through `torch.compile` (on a GPU as
+CUDA graphs). *Together*: several networks as one, stacked by `torch.func`, whose convolutions become grouped ones, each
+with images of its own. All after one step that pays for what is made once. Networks, batches and rounds are those of
+benchmarks/step.py; above one the variant wins.
 """
 
 import argparse
@@ -19,6 +20,12 @@ from torch.func import functional_call, stack_module_state
 from torch.nn.functional import cross_entropy
 
 from fttune.training.device import mixed
+
+
+def rounded(case: Case) -> Callable[[int], None]:
+    """Steps of a copy of the network in bfloat16 over the first batch."""
+    mixed_precision = torch.autocast(case.device.type, torch.bfloat16)
+    return case.bare_training(lambda network: setattr(network, "forward", mixed_precision(network.forward)))
 
 
 def compiled(case: Case) -> Callable[[int], None]:
@@ -87,6 +94,8 @@ def main() -> None:
     torch.manual_seed(0)
     for name in options.networks:
         case = Case.of(name, torch.device(options.device), options.batch, 2 * options.batch)
+        if case.device.type == "cpu":  # on a GPU the bare loop has it too
+            compare(f"{name}@{SIZES[name]} rounded", case, rounded(case), 1, options)
         compare(f"{name}@{SIZES[name]} compiled", case, compiled(case), 1, options)
         stacked = together(case, options.together)
         compare(f"{name}@{SIZES[name]}, {options.together} together", case, stacked, options.together, options)
