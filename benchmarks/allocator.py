@@ -22,6 +22,7 @@ TRAIN = """
 import resource, sys, threading, time, torch
 import numpy as np
 from fttune.backbones import catalog
+from fttune.backbones.fused import placed
 from fttune.features import Norm
 from fttune.layers import LayerSpec
 from fttune.training.inputs import ImageInputs, Labelled, Viewer
@@ -30,7 +31,8 @@ from fttune.training.surgery import apply_spec
 from fttune.trial import HParams
 torch.set_num_threads(int(sys.argv[1]))
 spec = LayerSpec(frozen=0, tuned=9, random=1)
-student = apply_spec(catalog.build("efficientnet_lite0"), spec, classes=10, bn="source", seed=0)
+net = placed(catalog.build("efficientnet_lite0"), torch.device("cpu"))
+student = apply_spec(net, spec, classes=10, bn="source", seed=0)
 hparams = HParams(lr=0.01, steps=11, report_every=11, batch_size=32, views="crop")
 images = torch.randint(256, (64, 147, 147, 3), dtype=torch.uint8)
 norm = Norm(mean=(0.5,) * 3, std=(0.5,) * 3)
