@@ -70,8 +70,11 @@ def statistics_of_the_batch(net: nn.Sequential) -> None:
 def test_every_backbone_gives_the_same_outputs_gradients_and_statistics(
     name: str, mode: Callable[[nn.Sequential], None]
 ) -> None:
+    fused = placed(unsettled(catalog.build(name)).double(), CPU)
+    if not any(map(is_fused, fused.modules())):
+        return  # it computes as it did
     alone = unsettled(catalog.build(name)).double()
-    fused = placed(copy.deepcopy(alone), CPU)
+    alone.load_state_dict(fused.state_dict())
     images = shown(4, find(name).min_image_size).double()
     for net in (alone, fused):
         mode(net)
