@@ -22,9 +22,9 @@ TRAIN = """
 import resource, sys, threading, time, torch
 import numpy as np
 from fttune.backbones import catalog
-from fttune.backbones.fused import placed
 from fttune.features import Norm
 from fttune.layers import LayerSpec
+from fttune.training.device import placed
 from fttune.training.inputs import ImageInputs, Labelled, Viewer
 from fttune.training.steps import Training
 from fttune.training.surgery import apply_spec

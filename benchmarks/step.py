@@ -5,7 +5,8 @@
 Needs what a bare GPU machine has: torch, torchvision, pyarrow. The networks have fresh values. Bare: the same network
 in the same modes and the same precision, torch's own fused SGD over one normalised batch; for evaluation, forward
 passes of it. Ours: `Training.advance` and `score` over uint8 images as a trial holds them, with random crops, and on a
-CPU the network fused (`fttune.backbones.fused`), so that a share may be above one. Rounds
+CPU the network fused (`fttune.backbones.unit`), so that a share may be above one; there training is also set against
+a bare loop over the fused network. Rounds
 take turns; a share is the median over rounds of bare seconds to ours (on one thread of a CPU, of the processor's).
 """
 
@@ -24,11 +25,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fttune.backbones import catalog
-from fttune.backbones.fused import placed
+from fttune.backbones.unit import fuse
 from fttune.data.store import ImageStore
 from fttune.features import Norm
 from fttune.layers import LayerSpec
-from fttune.training.device import image_room, mixed
+from fttune.training.device import image_room, mixed, placed
 from fttune.training.inputs import Labelled, Viewer, stored
 from fttune.training.loop import score
 from fttune.training.steps import Training
@@ -159,7 +160,7 @@ def compare(
     low, _, high = quantiles(shares, n=4)
     speeds = [images * options.steps / median(column) for column in zip(*rounds, strict=True)]
     print(
-        f"{what:32} bare {speeds[0]:9.1f}  ours {speeds[1]:9.1f} images/s  share {median(shares):.3f}"
+        f"{what:45} bare {speeds[0]:9.1f}  ours {speeds[1]:9.1f} images/s  share {median(shares):.3f}"
         f" (quartiles {low:.3f} to {high:.3f}, n = {len(shares)})",
         flush=True,
     )
@@ -207,6 +208,9 @@ def main() -> None:
             profile(case.training(), device)
             continue
         compare(f"{name}@{SIZES[name]} training", case.training(), case.bare_training(), asked.batch, asked)
+        if device.type == "cpu":  # what the data cost, apart from what fusing brings
+            ours, bare = case.training(), case.bare_training(fuse)
+            compare(f"{name}@{SIZES[name]} training, bare fused", ours, bare, asked.batch, asked)
         compare(f"{name}@{SIZES[name]} evaluation", case.evaluation(), case.bare_evaluation(), 2 * asked.batch, asked)
 
 

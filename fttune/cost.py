@@ -23,6 +23,7 @@ START = 7.0  # seconds until the workers of a local cluster have imported torch 
 SET_UP = 0.1  # seconds of a trial that are neither training nor evaluation nor features
 SOLVED = 5e-5  # seconds for a training view and class that a convex probe takes, at 1,280 features
 FUSED = 0.1  # what one more classifier costs in a bundle, of one alone (benchmarks/frozen.py)
+_WAY = 2  # of computing a step: raised where stage times of before are no guide
 
 Output = tuple[str, str, int]  # dataset, backbone, frozen layers
 
@@ -79,7 +80,7 @@ class StageTimes:
 
     @staticmethod
     def place(folder: Path, backbone: str, image_size: int, threads: int, *, gpu: bool = False) -> Path:
-        key = [backbone, image_size, threads, *["gpu"] * gpu]  # machines of both kinds may share the folder
+        key = [_WAY, backbone, image_size, threads, *["gpu"] * gpu]  # machines of both kinds may share the folder
         return folder / f"stage-times-{digest(key)[:16]}.json"
 
 

@@ -126,8 +126,7 @@ def _time_stages(backbone: str, size: int, runtime: Runtime) -> None:
     import torch
 
     from fttune.backbones import catalog
-    from fttune.backbones.fused import placed
-    from fttune.training.device import pick_device
+    from fttune.training.device import pick_device, placed
     from fttune.training.probe import measure_once
 
     threads = torch.get_num_threads()

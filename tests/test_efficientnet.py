@@ -15,7 +15,8 @@ from sklearn.datasets import load_sample_image
 from torch import nn
 
 from fttune.backbones import catalog, efficientnet
-from fttune.backbones.efficientnet import Block, SameConv2d
+from fttune.backbones.convolution import SameConv2d
+from fttune.backbones.efficientnet import Block
 from fttune.errors import WeightsError
 
 

@@ -1,17 +1,36 @@
 """Convolution and ReLU6 with gradients that cost a CPU less than torch's own; equal up to rounding."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d, pad
-
-from fttune.backbones.efficientnet import SameConv2d
 
 _NARROW = 3  # pixels: the widest depthwise kernel that oneDNN has a way of its own for the gradient of
 _MAX = 6.0  # of ReLU6
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's `same`: the odd pixel goes to the bottom and the right."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+        return super().forward(pad(input, self.margins(*input.shape[-2:])))
+
+    def margins(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Pixels that are put left and right of, above and below images of this size."""
+        top, bottom = _same(height, self.kernel_size[0], self.stride[0])
+        left, right = _same(width, self.kernel_size[1], self.stride[1])
+        return left, right, top, bottom
+
+
+def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after, so that ceil(size / stride) pixels come out."""
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +85,8 @@ class Frame:
     def _in_columns(self, slope: Tensor, widened: Tensor, weight: Tensor) -> Tensor:
         """The gradient of a depthwise kernel, some of its columns at a time.
 
-        A wide one goes a way in oneDNN 3.13 that is made for channels that all meet, and takes ten times as long.
+        oneDNN 3.13 sends a wide one a way that is made for channels that all meet: of a kernel of 5 x 5 that takes ten
+        times as long as of 5 x 3.
         """
         whole, (height, width) = torch.empty_like(weight), weight.shape[2:]
         (above, left), (down, across) = self.padding, self.stride
@@ -93,15 +113,15 @@ def convolve(images: Tensor, weight: Tensor, bias: Tensor | None, frame: Frame) 
 
 
 def clamp(values: Tensor) -> Tensor:
-    """ReLU6, in place. What is needed of it later is told from its output; torch would copy its input first."""
+    """ReLU6, in place. Its output, of which its gradient is told, is not to be changed; torch would copy its input."""
     if torch.is_grad_enabled() and values.requires_grad:
         return _Clamp.apply(values)
     return values.clamp_(0, _MAX)
 
 
-def average(maps: Tensor) -> Tensor:
+def average(input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
     """The mean of each channel of [B, C, H, W], as [B, C, 1, 1]."""
-    return _Average.apply(maps) if torch.is_grad_enabled() else maps.mean((2, 3), keepdim=True)
+    return _Average.apply(input) if torch.is_grad_enabled() else input.mean((-2, -1), keepdim=True)
 
 
 class _Convolution(torch.autograd.Function):
@@ -113,7 +133,8 @@ class _Convolution(torch.autograd.Function):
         return frame.convolve(widened, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         (slope,), (widened, weight) = grad_outputs, ctx.saved_tensors
         images, values, bias, _ = ctx.needs_input_grad
         of_images, of_weight = ctx.frame.slopes(slope, widened, weight, (images, values))
@@ -130,7 +151,8 @@ class _Clamp(torch.autograd.Function):
         return values
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:  # pyright: ignore
         (slope,), (values,) = grad_outputs, ctx.saved_tensors
         return torch.ops.aten.hardtanh_backward(slope, values, 0, _MAX)
 
@@ -139,10 +161,11 @@ class _Average(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor) -> Tensor:
         ctx.size = maps.shape
-        return maps.mean((2, 3), keepdim=True)
+        return maps.mean((-2, -1), keepdim=True)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:  # pyright: ignore
         (slope,) = grad_outputs
         # Not spread out: torch's own is, channels first, and the layers below would follow suit.
-        return (slope / (ctx.size[2] * ctx.size[3])).expand(ctx.size)
+        return (slope / (ctx.size[-2] * ctx.size[-1])).expand(ctx.size)

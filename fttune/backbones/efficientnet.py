@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn import functional
+
+from fttune.backbones.convolution import SameConv2d
+from fttune.backbones.unit import Unit
 
 # The published weights were trained in TensorFlow. Top-1 of Lite0 on 1,000 ImageNet photos, one of each class, at
 # 224 px: 87.5 % with this epsilon and TensorFlow's padding, 85.9 % with torch's 1e-5, 80.6 % with symmetric padding.
@@ -63,7 +65,7 @@ def build(*, width: float = 1.0, depth: float = 1.0, dropout: float = 0.2, class
         )
         channels = wide
     head = _convolution(channels, _HEAD, kernel=1)
-    stages.append(nn.Sequential(*head, nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    stages.append(Unit(*head, nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     stages.append(nn.Sequential(nn.Dropout(dropout), nn.Linear(_HEAD, classes)))
     return nn.Sequential(*stages)
 
@@ -105,7 +107,7 @@ class Block(nn.Module):
         wide = entering * expand
         self.expand = _convolution(entering, wide, kernel=1) if expand > 1 else nn.Identity()
         self.depthwise = _convolution(wide, wide, kernel=kernel, stride=stride, groups=wide)
-        self.project = nn.Sequential(*list(_convolution(wide, leaving, kernel=1))[:-1])
+        self.project = _convolution(wide, leaving, kernel=1)[:-1]
         self.residual = stride == 1 and entering == leaving
 
     def forward(self, images: Tensor) -> Tensor:
@@ -113,26 +115,7 @@ class Block(nn.Module):
         return inner + images if self.residual else inner
 
 
-class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's `same`: the odd pixel goes to the bottom and the right."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
-        return super().forward(functional.pad(input, self.margins(*input.shape[-2:])))
-
-    def margins(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Pixels that are put left and right of, above and below images of this size."""
-        top, bottom = _same(height, self.kernel_size[0], self.stride[0])
-        left, right = _same(width, self.kernel_size[1], self.stride[1])
-        return left, right, top, bottom
-
-
-def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after, so that ceil(size / stride) pixels come out."""
-    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
-
-
-def _convolution(entering: int, leaving: int, *, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def _convolution(entering: int, leaving: int, *, kernel: int, stride: int = 1, groups: int = 1) -> Unit:
     """Convolution, normalisation, ReLU6."""
     if stride == 1:
         # An odd kernel at stride 1 needs no asymmetric padding, whatever the size.
@@ -140,7 +123,7 @@ def _convolution(entering: int, leaving: int, *, kernel: int, stride: int = 1, g
     else:
         layer = SameConv2d(entering, leaving, kernel, stride, groups=groups, bias=False)
     norm = nn.BatchNorm2d(leaving, eps=_EPSILON, momentum=_MOMENTUM)
-    return nn.Sequential(layer, norm, nn.ReLU6(inplace=True))
+    return Unit(layer, norm, nn.ReLU6(inplace=True))
 
 
 def _blocks(depth: float) -> Iterator[int]:

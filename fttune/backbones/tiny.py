@@ -3,6 +3,7 @@
 from torch import nn
 
 from fttune.backbones.staged import initialise
+from fttune.backbones.unit import Unit
 
 
 def build(*, classes: int = 10) -> nn.Sequential:
@@ -13,7 +14,7 @@ def build(*, classes: int = 10) -> nn.Sequential:
     net = nn.Sequential(
         _convolution(3, 8),
         _convolution(8, 16),
-        nn.Sequential(*_convolution(16, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        Unit(*_convolution(16, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
         nn.Sequential(nn.Dropout(0.2), nn.Linear(32, classes)),
     )
     for position, stage in enumerate(net):
@@ -21,6 +22,6 @@ def build(*, classes: int = 10) -> nn.Sequential:
     return net
 
 
-def _convolution(entering: int, leaving: int) -> nn.Sequential:
+def _convolution(entering: int, leaving: int) -> Unit:
     layer = nn.Conv2d(entering, leaving, 3, stride=2, padding=1, bias=False)
-    return nn.Sequential(layer, nn.BatchNorm2d(leaving), nn.ReLU(inplace=True))
+    return Unit(layer, nn.BatchNorm2d(leaving), nn.ReLU(inplace=True))

@@ -38,10 +38,9 @@ class Sample:
         # Only a measurement needs torch; a plan that lists measurements does not.
         import torch
 
-        from fttune.backbones.fused import placed
         from fttune.feature_cache import FeatureKey, reach
         from fttune.features import CENTRE, Norm, features_at, showings, shown
-        from fttune.training.device import give_back, pick_device
+        from fttune.training.device import give_back, pick_device, placed
 
         store, rows = self._rows(runtime)
         row, device = catalog.find(self.backbone), pick_device(runtime.device)

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from fttune.backbones import catalog
-from fttune.backbones.fused import placed
 from fttune.data.splits import Split, make_split
 from fttune.data.store import ImageStore, open_store
 from fttune.data.views import view_codes
 from fttune.feature_cache import FeatureKey, FeatureTable, reach
 from fttune.features import CENTRE, Norm, features_at, showings, shown
 from fttune.runtime import Runtime
-from fttune.training.device import image_room, pick_device
+from fttune.training.device import image_room, pick_device, placed
 from fttune.training.inputs import FeatureInputs, Labelled, Viewer, stored
 from fttune.training.loop import Leg, Route
 from fttune.training.surgery import Student, apply_spec

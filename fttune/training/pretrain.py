@@ -17,7 +17,6 @@ from torch import nn
 
 from fttune.backbones import catalog
 from fttune.backbones.catalog import Backbone
-from fttune.backbones.fused import placed
 from fttune.backbones.staged import initialise, replace_classifier
 from fttune.data.splits import train_and_val
 from fttune.data.store import ImageStore
@@ -27,7 +26,7 @@ from fttune.layers import LayerSpec
 from fttune.record import CurvePoint
 from fttune.runtime import Runtime
 from fttune.training import checkpoint
-from fttune.training.device import device_name, own_generators, pick_device
+from fttune.training.device import device_name, own_generators, pick_device, placed
 from fttune.training.inputs import Labelled, StoredInputs, Viewer
 from fttune.training.loop import score
 from fttune.training.steps import Training

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from fttune.backbones import catalog
-from fttune.backbones.fused import placed
 from fttune.bundle import Bundle
 from fttune.cost import StageTimes
 from fttune.data.views import view_codes
@@ -21,7 +20,7 @@ from fttune.files import locked, writing
 from fttune.footprint import CONTEXT, Footprint
 from fttune.runtime import Runtime
 from fttune.training.bench import Bench
-from fttune.training.device import device_name, give_back, keeping_freed, pick_device
+from fttune.training.device import device_name, give_back, keeping_freed, pick_device, placed
 from fttune.training.loop import score
 from fttune.training.optimiser import SGD
 from fttune.training.steps import Training

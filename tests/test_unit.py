@@ -1,20 +1,31 @@
-"""A fused network computes what the network it was computes, forwards and backwards."""
+"""A network that computes in fewer passes computes what it did before, forwards and backwards."""
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
+from torch.nn.utils.parametrizations import weight_norm
 
 from fttune.backbones import catalog
 from fttune.backbones.catalog import BACKBONES, find
-from fttune.backbones.convolution import Frame, clamp, convolve
-from fttune.backbones.efficientnet import SameConv2d
-from fttune.backbones.fused import fuse, placed
+from fttune.backbones.convolution import Frame, SameConv2d, clamp, convolve
+from fttune.backbones.unit import Unit, fuse
+from fttune.features import Norm
+from fttune.layers import LayerSpec
+from fttune.training.device import placed
+from fttune.training.inputs import ImageInputs, Labelled, Viewer
+from fttune.training.loop import score
+from fttune.training.steps import Training
+from fttune.training.surgery import apply_spec
+from fttune.trial import BatchNorm
+from values import HPARAMS
 
 CPU = torch.device("cpu")
 
@@ -37,8 +48,12 @@ def unsettled(net: nn.Sequential) -> nn.Sequential:
     return net
 
 
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(4))
+
+
 def is_fused(module: nn.Module) -> bool:
-    return "forward" in vars(module)
+    return module.fused if isinstance(module, Unit) else "forward" in vars(module)
 
 
 def trained(net: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -84,12 +99,40 @@ def test_every_backbone_gives_the_same_outputs_gradients_and_statistics(
     torch.testing.assert_close(fused.state_dict(), alone.state_dict())
 
 
-def test_where_there_is_batchnorm_it_is_fused_with_the_convolution_before_it() -> None:
-    for name in ("efficientnet_lite0", "resnet18"):
-        net = fuse(catalog.build(name))
+@pytest.mark.parametrize(("name", "batch"), [("tiny", "source"), ("efficientnet_lite0", "source"), ("tiny", "batch")])
+def test_a_training_has_the_same_losses_and_goes_on_with_more_layers(name: str, batch: BatchNorm) -> None:
+    depth, losses = find(name).depth, []
+    hparams = replace(HPARAMS, lr=0.05, steps=6, batch_size=8, image_size=32, views="crop")
+    images = torch.randint(256, (24, 36, 36, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    inputs = ImageInputs(
+        images=images,
+        viewer=Viewer.of(hparams, 36, np.arange(24)),
+        norm=Norm(mean=(0.5,) * 3, std=(0.5,) * 3),
+    )
+    for net in (catalog.load(name), placed(catalog.load(name), CPU)):
+        legs = [
+            apply_spec(net, LayerSpec(frozen=frozen, tuned=depth - 1 - frozen, random=1), classes=3, bn=batch, seed=0)
+            for frozen in (depth - 2, 0)
+        ]
+        assert is_fused(legs[0].trained[0]) == is_fused(net[0])
+        data = [Labelled(inputs=inputs, labels=torch.arange(24) % 3, logits=leg.logits) for leg in legs]
+        torch.manual_seed(0)
+        training = Training.begin(legs[0], 24, hparams, seed=0)
+        training.advance(data[0], 3)
+        training.turn_to(legs[1])
+        training.advance(data[1], 6)
+        losses += [training.mean_loss(), score(legs[1], data[1]).loss]
+    assert losses[2:] == pytest.approx(losses[:2], rel=1e-5)
+
+
+def test_only_a_network_that_is_placed_on_a_cpu_is_fused() -> None:
+    for name in ("tiny", "efficientnet_lite0"):
+        assert not any(map(is_fused, catalog.load(name).modules()))
+        net = placed(catalog.load(name), CPU)
+        units = [module for module in net.modules() if isinstance(module, Unit)]
         norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-        assert norms
-        assert all(map(is_fused, norms))
+        assert all(map(is_fused, units))
+        assert len(units) == len(norms) > 0
 
 
 def test_a_copy_computes_with_its_own_values() -> None:
@@ -102,88 +145,81 @@ def test_a_copy_computes_with_its_own_values() -> None:
         value.data.mul_(1.1)
     assert torch.equal(net(images), before)
     assert not torch.allclose(other(images), before)
-    assert net.state_dict().keys() == catalog.build("efficientnet_lite0").state_dict().keys()
 
 
-class Asks(nn.Module):
-    """Its course depends on values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = self.conv(images)
-        return self.norm(maps) if maps.sum() > 0 else maps
+class Doubling(nn.BatchNorm2d):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return 2 * super().forward(input)
 
 
-class ReadsTwice(Asks):
-    def forward(self, images: Tensor) -> Tensor:
-        maps = self.conv(images)
-        return self.norm(maps) + maps
-
-
-class RunsTwice(Asks):
-    def forward(self, images: Tensor) -> Tensor:
-        return self.norm(self.conv(images)) + self.conv(images)
-
-
-class NormsTwice(Asks):
-    def forward(self, images: Tensor) -> Tensor:
-        return self.norm(self.norm(self.conv(images)))
-
-
-class ClampsOne(Asks):
-    """Of two readers of the normalised maps one is ReLU6."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.relu6 = nn.ReLU6()
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = self.norm(self.conv(images))
-        return self.relu6(maps) - 2 * maps
-
-
-@pytest.mark.parametrize("kind", [Asks, ReadsTwice, RunsTwice, NormsTwice, ClampsOne])
-def test_a_convolution_that_not_one_batchnorm_alone_reads_is_left_alone(kind: type[Asks]) -> None:
-    stage = kind()
-    alone = unsettled(nn.Sequential(stage))
-    fused = fuse(copy.deepcopy(alone))
-    for net in (alone, fused):
-        statistics_fixed(net)
-    images = 3 * shown(2, 8)
-    (logits, slopes), (expected, expected_slopes) = trained(fused, images), trained(alone, images)
-    torch.testing.assert_close(logits, expected)
-    torch.testing.assert_close(slopes, expected_slopes)
-    inner = fused[0]
-    assert isinstance(inner, Asks)
-    assert is_fused(inner.conv) == is_fused(inner.norm) == (kind is ClampsOne)
-    assert not any(is_fused(module) for module in fused.modules() if isinstance(module, nn.ReLU6))
+class Striding(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return super().forward(input)[..., ::2]
 
 
 @pytest.mark.parametrize(
-    "conv",
+    ("unit", "fused"),
     [
-        nn.Conv2d(3, 4, 3, padding="same"),
-        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
-        nn.Conv2d(3, 4, 3, bias=True),
+        (Unit(nn.Conv2d(3, 4, 3, bias=True), nn.BatchNorm2d(4)), True),
+        (Unit(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(), nn.ReLU6()), True),
+        (Unit(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Hardtanh(-1, 1)), True),
+        (Unit(nn.Conv2d(3, 4, 3, padding="same"), nn.BatchNorm2d(4)), False),
+        (Unit(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(4)), False),
+        (Unit(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)), False),
+        (Unit(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)), False),
+        (Unit(nn.Conv2d(3, 4, 3), Doubling(4)), False),
+        (Unit(Striding(3, 4, 3), nn.BatchNorm2d(4)), False),
+        (Unit(nn.Conv2d(3, 4, 3), nn.ReLU6()), False),
+        (Unit(weight_norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)), False),
+        (Unit(nn.Conv2d(3, 4, 3)), False),
     ],
 )
-def test_padding_of_another_kind_is_left_alone_and_a_bias_is_folded(conv: nn.Conv2d) -> None:
-    alone = unsettled(nn.Sequential(nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU6())))
-    fused = fuse(copy.deepcopy(alone))
-    for net in (alone, fused):
+def test_a_unit_is_fused_if_its_layers_are_plain_and_computes_the_same(unit: Unit, fused: bool) -> None:
+    alone = nn.Sequential(unit).double()
+    for module in unit.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine and module.running_mean is not None:
+            unsettled(alone)
+    other = copy.deepcopy(alone)
+    fuse(other)
+    assert is_fused(other[0]) == fused
+    for net in (alone, other):
         statistics_fixed(net)
-    (logits, slopes), (expected, expected_slopes) = trained(fused, shown(2, 8)), trained(alone, shown(2, 8))
+    (logits, slopes), (expected, expected_slopes) = (
+        trained(other, shown(2, 8).double()),
+        trained(alone, shown(2, 8).double()),
+    )
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(slopes, expected_slopes)
-    assert any(map(is_fused, fused.modules())) == (conv.padding == (0, 0))
 
 
-def test_under_autocast_a_network_computes_as_torch_has_it() -> None:
-    alone = catalog.build("resnet18")
-    fused = fuse(copy.deepcopy(alone))
+def test_an_average_of_more_than_one_number_is_left_alone() -> None:
+    net = nn.Sequential(*(nn.AdaptiveAvgPool2d(size) for size in ((2, 3), (1, None), (2, 1), 1)))
+    fuse(net)
+    assert [is_fused(layer) for layer in net] == [False, False, False, True]
+
+
+def test_gradients_below_an_average_lie_in_memory_as_the_maps_do() -> None:
+    net, seen = nn.Sequential(nn.ReLU6(), nn.AdaptiveAvgPool2d(1)), []
+    fuse(net)
+    maps = drawn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    maps.register_hook(seen.append)
+    net(maps).sum().backward()
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(seen[0], ((maps > 0) & (maps < 6)) / 20)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    conv, images = nn.Conv2d(3, 4, 3), shown(1, 8).requires_grad_()
+    made = convolve(images, conv.weight, conv.bias, Frame.of(conv, images)).square().sum()
+    (slope,) = torch.autograd.grad(made, images, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "convnext_tiny"])
+def test_under_autocast_a_network_computes_as_torch_has_it(name: str) -> None:
+    alone = catalog.build(name).to(memory_format=torch.channels_last)
+    fused = placed(copy.deepcopy(alone), CPU)
     for net in (alone, fused):
         statistics_fixed(net)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -212,14 +248,14 @@ def test_gradients_of_a_convolution_are_those_of_torch(
 ) -> None:
     width, groups = channels
     conv = nn.Conv2d(width, width, kernel, stride, padding, dilation, groups)
-    assert_as_torch(conv, torch.randn(2, width, *size), dtype)
+    assert_as_torch(conv, drawn(2, width, *size), dtype)
 
 
 @given(kernel=st.integers(1, 9), stride=st.integers(1, 3), size=st.tuples(st.integers(9, 20), st.integers(9, 20)))
 def test_gradients_with_padding_as_tensorflow_has_it_are_those_of_torch(
     kernel: int, stride: int, size: tuple[int, int]
 ) -> None:
-    assert_as_torch(SameConv2d(4, 4, kernel, stride, groups=4), torch.randn(2, 4, *size), torch.float32)
+    assert_as_torch(SameConv2d(4, 4, kernel, stride, groups=4), drawn(2, 4, *size), torch.float32)
 
 
 def assert_as_torch(conv: nn.Conv2d, images: Tensor, dtype: torch.dtype) -> None:
@@ -250,7 +286,7 @@ def test_the_gradient_of_a_clamp_is_that_of_relu6_at_its_ends_too() -> None:
 
 
 def test_images_without_a_gradient_get_none_and_stay_as_they_are() -> None:
-    conv, images = nn.Conv2d(4, 4, 5, groups=4), torch.randn(1, 4, 9, 9)
+    conv, images = nn.Conv2d(4, 4, 5, groups=4), drawn(1, 4, 9, 9)
     kept = images.clone()
     made = convolve(images, conv.weight, conv.bias, Frame.of(conv, images))
     made.sum().backward()
