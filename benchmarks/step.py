@@ -6,8 +6,8 @@ Needs what a bare GPU machine has: torch, torchvision, pyarrow. The networks hav
 in the same modes and the same precision, torch's own fused SGD over one normalised batch; for evaluation, forward
 passes of it. Ours: `Training.advance` and `score` over uint8 images as a trial holds them, with random crops, and on a
 CPU the network fused (`fttune.backbones.unit`), so that a share may be above one; there training is also set against
-a bare loop over the fused network. Rounds
-take turns; a share is the median over rounds of bare seconds to ours (on one thread of a CPU, of the processor's).
+a bare loop over the fused network. Rounds take turns; a share is the median over rounds of bare seconds to ours (on one
+thread of a CPU, of the processor's).
 """
 
 import argparse
