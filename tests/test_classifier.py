@@ -86,7 +86,7 @@ def test_a_kept_network_does_on_val_what_its_trial_did(
     assert card.classes == store.classes
 
 
-def test_a_kept_network_gives_the_logits_of_the_trained_one_bit_for_bit(
+def test_a_kept_network_gives_the_probabilities_of_the_trained_one_bit_for_bit(
     store: ImageStore, runtime: Runtime, tmp_path: Path
 ) -> None:
     trial = trial_of(store, "F(1)T(2-3)R(4)", bn="batch")
@@ -99,8 +99,8 @@ def test_a_kept_network_gives_the_logits_of_the_trained_one_bit_for_bit(
     val = bench.val()
     with torch.inference_mode():
         trained = val.logits(val.inputs.show(slice(0, 20)))
-        kept = network.logits(pixels(runtime, trial, bench.split.val[:20]))
-    assert torch.equal(kept, trained)
+        kept = network.probabilities(pixels(runtime, trial, bench.split.val[:20]))
+    assert torch.equal(kept, trained.softmax(1))
 
 
 def test_only_what_was_trained_is_left_by_a_trial(store: ImageStore, runtime: Runtime) -> None:

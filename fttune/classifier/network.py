@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fttune.backbones import catalog
 from fttune.backbones.staged import replace_classifier
 from fttune.backbones.tensors import read_tensors, read_with_values, write_tensors
+from fttune.backbones.unit import fuse
 from fttune.classifier.card import Card
 from fttune.classifier.part import Part
 from fttune.errors import StoreError, WeightsError
@@ -25,7 +26,7 @@ class Classifier(nn.Module):
     def __init__(self, net: nn.Sequential, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.net = net
-        # As `fttune.data.views.normalise` has them: the outputs are those of the evaluation, bit for bit.
+        # As `fttune.data.views.normalise` has them.
         scale = torch.tensor([1 / (255 * deviation) for deviation in std])
         shift = torch.tensor([-centre / deviation for centre, deviation in zip(mean, std, strict=True)])
         self.register_buffer("scale", scale)
@@ -43,7 +44,8 @@ class Classifier(nn.Module):
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
-        """The same on the CPU for any number of images, in batches."""
+        """The same on the CPU for any number of images, in batches: as an evaluation on a CPU has them, bit for bit."""
+        fuse(self.net)
         size = at_once(torch.device("cpu"))
         return torch.cat([self(images[start : start + size]) for start in range(0, len(images), size)])
 
