@@ -9,6 +9,7 @@ import typer
 from fttune.commands import evidence, images, networks, sweeps
 from fttune.commands.options import AsJson
 from fttune.errors import FttuneError
+from fttune.garbage import seldom_collected
 from fttune.interrupt import INTERRUPTED, interrupts_heard, terminated_as_interrupted
 from fttune.text import inert
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the command `fttune`: errors on purpose become one line and an exit code."""
+    seldom_collected()
     with terminated_as_interrupted(), interrupts_heard() as interrupts:
         try:
             app()

@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,12 @@ def test_dropout_stands_only_where_a_stage_starts(name: str) -> None:
 @names
 def test_renaming_leaves_the_names_of_the_network_itself(name: str) -> None:
     assert all(find(name).rename(key) == key for key in catalog.outline(name).state_dict())
+
+
+def test_reading_weights_imports_no_mathematics_of_symbols() -> None:
+    code = "import sys; from fttune.backbones import catalog; catalog.load('efficientnet_lite0'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded and "sympy" not in loaded
 
 
 class _Writes(nn.Sequential):

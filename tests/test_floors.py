@@ -25,6 +25,7 @@ GROUND = {"errors", "text", "layers", "ways", "trial", "record", "runtime", "fil
     "interrupt",
     "preferred",
     "code",
+    "garbage",
 }
 VALUES = GROUND - {
     "condition",
@@ -74,6 +75,7 @@ ROOMS: dict[str, set[str]] = {
     "interrupt": set(),
     "preferred": set(),
     "code": set(),
+    "garbage": set(),
     "secrets": set(),
     "schedule": {"trial", "part"},
     "entries": {"errors", "part"},

@@ -60,6 +60,22 @@ with cluster(None, cpus=1):
     assert {place.removeprefix("::ffff:") for place in run_python(code).split()} == {"127.0.0.1"}
 
 
+def test_no_worker_starts_before_there_is_a_trial_for_it() -> None:
+    code = """
+import psutil, ray
+from fttune.sweep.cluster import cluster
+
+def workers():
+    return sum("ray::IDLE" in " ".join(one.cmdline()) for one in psutil.Process().children(recursive=True))
+
+with cluster(None, cpus=2):
+    before = workers()
+    ray.get(ray.remote(lambda: 1).remote())
+    print(before, workers() > 0)
+"""
+    assert run_python(code).split() == ["0", "True"]
+
+
 def test_nobody_else_may_read_the_token_that_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     run_python("from fttune.sweep.cluster import cluster\nwith cluster(None, cpus=1): pass")

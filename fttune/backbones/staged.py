@@ -63,6 +63,15 @@ def replace_classifier(net: nn.Sequential, classes: int) -> None:
     _innermost(net)[-1] = new.train(old.training)
 
 
+def to_empty(net: nn.Module) -> nn.Module:
+    """The network, changed: on the CPU instead of the meta device, with room for its values.
+
+    `nn.Module.to_empty` would import a library of symbolic mathematics to ask how much room that is: a third of a
+    second in each process.
+    """
+    return net._apply(lambda value: torch.empty(value.shape, dtype=value.dtype))
+
+
 @torch.no_grad()
 def initialise(stage: nn.Module, seed: int, fill: Fill | None = None) -> None:
     """Give a layer fresh values that follow from `seed` alone; torch's own generators are not touched.

@@ -75,7 +75,7 @@ def filled(outline: "nn.Sequential", path: Path, rename: Callable[[str], str]) -
     """
     import torch
 
-    from fttune.backbones.staged import classifier, replace_classifier
+    from fttune.backbones.staged import classifier, replace_classifier, to_empty
 
     state = {rename(key): value for key, value in _read(path).items()}
     last = next(key for key, value in outline.named_parameters() if value is classifier(outline).weight)
@@ -84,9 +84,8 @@ def filled(outline: "nn.Sequential", path: Path, rename: Callable[[str], str]) -
     wanted = outline.state_dict()
     _check(path, state, wanted)
     uncounted = {key: torch.zeros((), dtype=torch.long) for key in wanted if key not in state}
-    net = outline.to_empty(device="cpu")
-    net.load_state_dict(state | uncounted)
-    return net
+    to_empty(outline).load_state_dict(state | uncounted)
+    return outline
 
 
 @lru_cache(maxsize=16)

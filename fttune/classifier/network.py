@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fttune.backbones import catalog
-from fttune.backbones.staged import replace_classifier
+from fttune.backbones.staged import replace_classifier, to_empty
 from fttune.backbones.tensors import read_tensors, read_with_values, write_tensors
 from fttune.backbones.unit import fuse
 from fttune.classifier.card import Card
@@ -62,9 +62,8 @@ class Classifier(nn.Module):
             raise WeightsError(f"{path}: {error}") from None
         net = catalog.outline(card.record.backbone)
         replace_classifier(net, len(card.classes))
-        net = net.to_empty(device="cpu")
         try:
-            net.load_state_dict(state)
+            to_empty(net).load_state_dict(state)
         except RuntimeError as error:
             raise WeightsError(
                 f"{path}: not the values of {card.record.backbone}: {str(error).splitlines()[-1].strip()}"

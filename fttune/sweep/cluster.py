@@ -1,6 +1,5 @@
 """The Ray cluster of a sweep: one that runs, or one of our own on this machine."""
 
-import gc
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ from ray._private.node import Node
 from ray.exceptions import AuthenticationError
 
 from fttune.errors import UnreachableError
+from fttune.garbage import uncollected
 from fttune.interrupt import handler_kept, interrupts_put_off, terminated_as_interrupted
 from fttune.sweep.admission import seek_admission
 
@@ -27,6 +27,9 @@ ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",  # a job is a thread of its own, whose own arena would keep no large block
 }
 
+# A worker starts when a trial is there for it: Ray would start one for each core first, and wait for all of them.
+_ON_DEMAND = {"prestart_worker_first_driver": False}
+
 
 @contextmanager
 def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
@@ -34,11 +37,13 @@ def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = 
     os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
     address = seek_admission(address) if address else None
     with terminated_as_interrupted(), nullcontext() if address else _loopback():
-        _start(address, {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False})
+        _start(address, {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False, "_system_config": _ON_DEMAND})
         try:
             yield
         finally:
-            with interrupts_put_off(), _collector_at_rest():
+            # Ray ends the process if a thread lets go of a reference while the core shuts down, as a search for garbage
+            # does, and an interrupt in the midst of that.
+            with interrupts_put_off(), uncollected():
                 ray.shutdown()
 
 
@@ -56,21 +61,6 @@ def _unattended() -> Iterator[None]:
     finally:
         for name, method in kept.items():
             setattr(Node, name, method)
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Let no thread collect garbage: Ray ends the process if one lets go of a reference while the core shuts down.
-
-    An interrupt in the midst of that lets go of some, so it is to be put off too.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 @contextmanager
