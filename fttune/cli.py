@@ -1,5 +1,6 @@
 """The command line: every command by its name, and what becomes of an error."""
 
+import atexit
 import os
 import signal
 import sys
@@ -31,20 +32,25 @@ def main() -> None:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more has nothing left to end
             if interrupts and _follows(end):
                 print("interrupted; what is finished is kept, and the same command goes on", file=sys.stderr)
-                _leave()
-            if isinstance(end, SystemExit) and end.code == INTERRUPTED:
-                _leave()
+                _leave(INTERRUPTED)
+            if isinstance(end, SystemExit) and isinstance(end.code, int):
+                _leave(end.code)
             if not isinstance(end, FttuneError):
                 raise
             print(f"error: {inert(' '.join(str(end).split()))}", file=sys.stderr)
-            sys.exit(end.exit_code)
+            _leave(end.exit_code)
 
 
-def _leave() -> None:
-    """End as interrupted, at once: a Ray that was half started may crash the interpreter's own end."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(INTERRUPTED)
+def _leave(code: int) -> None:
+    """End at once: the interpreter's own end takes a second or two to search for garbage in what it gives back."""
+    if code != INTERRUPTED:  # a Ray that was half started may crash what is registered for the end
+        atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # a full disk, a closed pipe: the interpreter tells of it, and changes the code
+        sys.exit(code)
+    os._exit(code)
 
 
 def _follows(end: BaseException) -> bool:

@@ -1,6 +1,5 @@
 """Python's search for garbage, held back where it looks through much and finds little."""
 
-import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,5 @@ def uncollected() -> Iterator[None]:
 
 
 def seldom_collected() -> None:
-    """Search less often, and not at all as the interpreter ends, when all memory goes back: that took a second."""
+    """Search less often from now on."""
     gc.set_threshold(_NEW)
-    atexit.register(gc.freeze)

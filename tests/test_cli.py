@@ -57,6 +57,38 @@ def test_a_wrong_sweep_is_one_line(tmp_path: Path, override: str, says: str) -> 
     assert not (tmp_path / "runs").exists()
 
 
+END = """
+import atexit, sys
+from fttune.cli import main
+
+class Knot:
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):
+        print("searched")
+
+Knot()
+atexit.register(print, "registered")
+main()
+"""
+
+
+@pytest.mark.parametrize(("spec", "exit_code"), [("F(1-2)R(3-4)", 0), ("F(1-2)X(3-4)", 2)])
+def test_a_command_ends_with_what_is_registered_for_its_end_but_searches_no_garbage(spec: str, exit_code: int) -> None:
+    words = [sys.executable, "-c", END, "spec", "tiny", spec]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (exit_code, "registered"), done.stderr
+
+
+def test_what_could_not_be_printed_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-m", "fttune.cli", "backbones"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert "No space left" in done.stderr
+
+
 def test_a_file_that_is_no_mapping_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1\n")
     assert "a sweep file is a mapping" in refused("run", "list.yaml")

@@ -91,8 +91,8 @@ def test_a_sweep_grows_and_never_repeats_itself(tmp_path: Path) -> None:
 def loaded(*words: object) -> list[str]:
     """Of the heavy packages, those that a command has loaded by its end."""
     code = (
-        "import sys\nfrom fttune.cli import main\n"
-        "try: main()\nfinally: print(*sorted({'mlflow', 'optuna', 'ray', 'torch'} & {*sys.modules}))"
+        "import atexit, sys\nfrom fttune.cli import main\n"
+        "atexit.register(lambda: print(*sorted({'mlflow', 'optuna', 'ray', 'torch'} & {*sys.modules})))\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-1].split()
