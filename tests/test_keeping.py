@@ -248,6 +248,63 @@ def test_networks_wait_where_the_tracker_is_away(play: Play) -> None:
     assert play.kept() == {"digits": "1"}
 
 
+def test_a_network_is_kept_once_the_last_trial_of_its_dataset_has_ended_and_told_of_in_the_end(play: Play) -> None:
+    first, best, other = trial_of(1), trial_of(2), trial_of(9, dataset="glyphs")
+    keeping = Keeping(sweep_of(), play.folder, [first, best, other], [])
+    keeping.keep_when_decided(play.models, lambda action: action())
+    records = [leave(play.folder, trial, accuracy) for trial, accuracy in ((first, 0.5), (best, 0.6), (other, 0.1))]
+    play.log(sweep_of(), records)
+    reached = []
+    for record in records:
+        keeping.finished(record)
+        reached.append(play.kept())
+    assert reached == [{}, {"digits": "2"}, {"digits": "2", "glyphs": "9"}]
+    early, told = {one.model_id for one in play.models.kept("small")}, list(play.told)
+    play.settle(keeping)
+    assert {one.model_id for one in play.models.kept("small")} == early
+    assert told == []
+    assert [line.partition(",")[0] for line in play.told] == [
+        "kept the network of digits/5 F(1-3)R(4) s2",
+        "kept the network of glyphs/5 F(1-3)R(4) s9",
+    ]
+    assert not play.folder.exists()
+
+
+def test_early_too_what_is_kept_already_competes(play: Play) -> None:
+    first, second = trial_of(1), trial_of(2)
+    play.run(sweep_of(), [first, second], {first: 0.6})
+    keeping = Keeping(sweep_of(), play.folder, [first, second], play.tracker.records())
+    keeping.keep_when_decided(play.models, lambda action: action())
+    record = leave(play.folder, second, 0.5)
+    play.log(sweep_of(), [record])
+    keeping.finished(record)
+    assert play.kept() == {"digits": "1"}
+
+
+def test_what_goes_wrong_early_is_done_in_the_end(play: Play) -> None:
+    trial = trial_of(1)
+    keeping = Keeping(sweep_of(), play.folder, [trial], [])
+    keeping.keep_when_decided(play.models, lambda action: action())
+    record = leave(play.folder, trial, 0.5)
+    keeping.finished(record)  # the tracker knows of no such trial yet
+    assert (play.kept(), play.told) == ({}, [])
+    play.log(sweep_of(), [record])
+    play.settle(keeping)
+    assert play.kept() == {"digits": "1"}
+    assert len(play.told) == 1
+
+
+def test_a_search_may_ask_for_more_so_it_keeps_nothing_early(play: Play) -> None:
+    search = {"sampler": "shared", "settings": 2, "space": {"lr": [0.001, 0.1]}}
+    searching = Sweep.model_validate({"name": "small", "grid": GRID, "search": search})
+    trial, asked = trial_of(1), list[object]()
+    for sweep, calls in ((searching, 0), (sweep_of(), 1)):
+        keeping = Keeping(sweep, play.folder, [trial], [])
+        keeping.keep_when_decided(play.models, asked.append)
+        keeping.finished(leave(play.folder, trial, 0.5))
+        assert len(asked) == calls
+
+
 def test_what_keeping_takes_is_told_before(tmp_path: Path) -> None:
     weights = tmp_path / "tiny.pth"
     weights.write_bytes(bytes(5_000))

@@ -83,6 +83,29 @@ def test_what_a_sweep_tells_reaches_the_tracker(tracker: Tracker, tmp_path: Path
     assert (tmp_path / "spool").read_bytes() == b""
 
 
+def test_what_is_to_follow_is_called_once_all_told_before_has_arrived(tracker: Tracker, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    with Writer(tracker, tmp_path / "spool", "small", pause=60) as writer:
+        for trial in TRIALS[:3]:
+            run(writer, trial)
+            writer.then(lambda: seen.append((len(tracker.records()), writer.backlog)))
+        wait_until(lambda: len(seen) == 3)
+    assert [arrived for arrived, _ in seen] == sorted(arrived for arrived, _ in seen)
+    assert all(arrived >= number for number, (arrived, _) in enumerate(seen, start=1))
+
+
+def test_nothing_follows_what_has_not_arrived_nor_an_end(away: Tracker, tracker: Tracker, tmp_path: Path) -> None:
+    seen: list[str] = []
+    with Writer(away, tmp_path / "spool", "small", pause=0.01) as writer:
+        run(writer, TRIALS[0])
+        writer.then(lambda: seen.append("away"))
+        wait_until(lambda: bool(writer.problem))
+    with Writer(tracker, tmp_path / "other", "small", pause=60) as writer:
+        writer.close()
+        writer.then(lambda: seen.append("closed"))
+    assert seen == []
+
+
 def test_events_keep_the_time_when_they_happened(away: Tracker, tracker: Tracker, tmp_path: Path) -> None:
     with Writer(away, tmp_path / "spool", "small") as writer:
         run(writer, TRIALS[0])

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 from fttune.backbones import catalog
 from fttune.classifier import part as parts
@@ -33,6 +35,10 @@ class Standing:
     part: Part | None = None
     held: Held | None = None
 
+    @classmethod
+    def of(cls, held: Held) -> Self:
+        return cls(record=held.record, val_loss=held.val_loss or 0.0, held=held)
+
     @property
     def key(self) -> Key:
         return _key(self.record)
@@ -59,11 +65,26 @@ class Keeping:
         self._done = {record.trial_id: record for record in known if record.status == "done"}
         self._left: dict[str, Standing] = {}  # by trial, what lies in the folder
         self._ended: list[RunRecord] = []  # in this run
+        self._told: list[str] = []  # of what was kept before the end
+        self._decided: Callable[[Key], None] = lambda key: None  # called once no trial of it is left
+        self._running: dict[Key, set[str]] = {}  # trials that have not ended
+        for trial in trials:
+            if trial.id not in self._done:
+                self._running.setdefault(_key_of(trial), set()).add(trial.id)
         if folder is not None:
             left = [path for path in parts.left_in(folder) if Part.trial_of(path) in self._done]
             parts.clear(folder, but=left)
             for path in left:
                 self._enter(self._done[Part.trial_of(path)], path)
+
+    def keep_when_decided(self, models: Models, when_told: Callable[[Callable[[], None]], None]) -> None:
+        """Keep the best of a dataset and backbone once its last trial has ended, while others run.
+
+        `when_told` is given what is to be called, from any thread, once the tracker knows of that end. Whatever goes
+        wrong then is left to `settle`. What a search still asks for is not known, so there nothing is kept early.
+        """
+        if self._folder is not None and self._sweep.search.sampler == "fixed":
+            self._decided = lambda key: when_told(partial(self._keep_early, models, key, self._left_of(key)))
 
     def more(self, new: Sequence[Trial], done: Sequence[Trial], unknown: int) -> None:
         """What a search asks for as its trials end is the sweep's too."""
@@ -83,6 +104,10 @@ class Keeping:
             self._ended.append(record)
             self._done[record.trial_id] = record
             self._enter(record, parts.file_of(self._folder, record.trial_id))
+        running = self._running.get(_key(record), set())
+        running.discard(record.trial_id)
+        if not running:
+            self._decided(_key(record))
 
     def settle(self, models: Models, again: Callable[..., str], tell: Callable[[str], None]) -> None:
         """Keep what has won and remove what was beaten; what cannot be done, and what is missing, is told.
@@ -92,6 +117,8 @@ class Keeping:
         """
         if self._folder is None:
             return
+        for line in self._told:
+            tell(line)
         for record in self._ended:  # another machine's file may come to be seen late
             self._enter(record, parts.file_of(self._folder, record.trial_id))
         try:
@@ -106,11 +133,23 @@ class Keeping:
                 f" {again('--again', record.trial_id)}"
             )
 
+    def _keep_early(self, models: Models, key: Key, left: Sequence[Standing]) -> None:
+        """Keep what has won of one dataset and backbone, of what was left there and what is held."""
+        try:
+            held = map(Standing.of, models.kept(self._sweep.name))
+            entries = {one.record.trial_id: one for one in (*left, *held) if one.key == key}
+            for one in self._winners(entries.values()):
+                told: list[str] = []
+                if one.part and self._keep(models, one.record, one.part, told.append):
+                    self._told += told
+        except Exception:  # `settle` does it again, in a thread that may fail
+            return
+
     def _settle(self, models: Models, tell: Callable[[str], None]) -> list[Standing]:
         """What is kept now; what could not be stays in the folder."""
         name = self._sweep.name
         held = {one.record.trial_id: one for one in models.kept(name)}
-        entries = {t: Standing(record=h.record, val_loss=h.val_loss or 0.0, held=h) for t, h in held.items()}
+        entries = {trial_id: Standing.of(one) for trial_id, one in held.items()}
         winners = self._winners({**self._left, **entries}.values())
         stuck = [one.part.path for one in winners if one.part and not self._keep(models, one.record, one.part, tell)]
         for one in winners:
@@ -163,10 +202,12 @@ class Keeping:
         self._left[record.trial_id] = entry
         if self._sweep.train.keep == "all":
             return
-        rivals = [one for one in self._left.values() if one.key == entry.key]
-        for beaten in sorted(rivals, key=lambda one: one.rank)[1:]:
+        for beaten in sorted(self._left_of(entry.key), key=lambda one: one.rank)[1:]:
             del self._left[beaten.record.trial_id]
             parts.file_of(path.parent, beaten.record.trial_id).unlink(missing_ok=True)
+
+    def _left_of(self, key: Key) -> list[Standing]:
+        return [one for one in self._left.values() if one.key == key]
 
     def _winners(self, entries: Iterable[Standing]) -> list[Standing]:
         ranked = self._current(sorted(entries, key=lambda one: one.rank))
@@ -201,6 +242,10 @@ class Keeping:
 
 def _key(record: RunRecord) -> Key:
     return record.dataset, record.backbone, record.data_digest
+
+
+def _key_of(trial: Trial) -> Key:
+    return trial.cell.dataset, trial.cell.backbone, trial.data_digest
 
 
 def expected(sweep: Sweep, trials: Sequence[Trial]) -> tuple[int, int]:

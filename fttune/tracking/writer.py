@@ -1,6 +1,7 @@
 """The one writer of a sweep: takes events from the sweep's own thread and brings them to the tracker from another."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -50,7 +51,8 @@ class Writer:
         self._parent: SweepRun | None = None
         self._trials: dict[str, TrialRun] = {}
         self._problem = ""
-        self._closing = Flag()
+        self._actions: deque[Callable[[], None]] = deque()  # see `then`
+        self._closing, self._woken = Flag(), Flag()
         torn = f"{spool}: left out a last line of {self._spool.torn} bytes that was never written to its end"
         self.notes: tuple[str, ...] = (torn,) if self._spool.torn else ()
         self._deliver()
@@ -118,6 +120,14 @@ class Writer:
         if trials:
             self._put("adopted", "", {"trials": [trial.id for trial in trials]})
 
+    def then(self, action: Callable[[], None]) -> None:
+        """Have this called from the thread that delivers, once all that was told before has arrived.
+
+        It must not raise. At the end of the writer it is left if it was not called by then.
+        """
+        self._actions.append(action)
+        self._woken.set()
+
     def close(self) -> int:
         """Deliver what waits, mark what still runs as stopped, and end the sweep's run.
 
@@ -129,6 +139,7 @@ class Writer:
             self._put("stopped", trial_id, {})
         self._running.clear()
         self._closing.set()
+        self._woken.set()
         self._thread.join()
         if self._deliver():
             self._end_sweep()
@@ -157,8 +168,17 @@ class Writer:
 
     def _keep_delivering(self) -> None:
         wait = self._pause
-        while not self._closing.wait(wait):
-            wait = self._pause if self._deliver() else min(2 * wait, _LONGEST_WAIT)
+        while not self._closing.is_set():
+            self._woken.wait(wait)
+            self._woken.clear()
+            action = self._actions[0] if self._actions else None  # before what it waits for is delivered, not meanwhile
+            arrived = self._deliver()
+            wait = self._pause if arrived else min(2 * wait, _LONGEST_WAIT)
+            if arrived and action and not self._closing.is_set():
+                self._actions.popleft()
+                action()
+            if self._actions and arrived:
+                self._woken.set()
 
     def _deliver(self) -> bool:
         """Deliver all that waits; False, with `problem` set, if something still does."""
