@@ -25,7 +25,7 @@ from fttune.tracking.models import Held, Models
 from fttune.tracking.runs import Tracker
 from fttune.trained import export_network
 from fttune.trial import Trial
-from stores import free_port, make_database, record_of, serving
+from stores import free_port, make_database, record_of, serving, wait_until
 from values import make_trial
 
 CLASSES = ("ant", "bee")
@@ -254,11 +254,9 @@ def test_a_network_is_kept_once_the_last_trial_of_its_dataset_has_ended_and_told
     keeping.keep_when_decided(play.models, lambda action: action())
     records = [leave(play.folder, trial, accuracy) for trial, accuracy in ((first, 0.5), (best, 0.6), (other, 0.1))]
     play.log(sweep_of(), records)
-    reached = []
-    for record in records:
+    for record, kept in zip(records, ({}, {"digits": "2"}, {"digits": "2", "glyphs": "9"}), strict=True):
         keeping.finished(record)
-        reached.append(play.kept())
-    assert reached == [{}, {"digits": "2"}, {"digits": "2", "glyphs": "9"}]
+        wait_until(lambda kept=kept: play.kept() == kept)
     early, told = {one.model_id for one in play.models.kept("small")}, list(play.told)
     play.settle(keeping)
     assert {one.model_id for one in play.models.kept("small")} == early
@@ -278,15 +276,19 @@ def test_early_too_what_is_kept_already_competes(play: Play) -> None:
     record = leave(play.folder, second, 0.5)
     play.log(sweep_of(), [record])
     keeping.finished(record)
+    play.settle(keeping)
     assert play.kept() == {"digits": "1"}
+    assert len(play.told) == 1
 
 
 def test_what_goes_wrong_early_is_done_in_the_end(play: Play) -> None:
     trial = trial_of(1)
     keeping = Keeping(sweep_of(), play.folder, [trial], [])
-    keeping.keep_when_decided(play.models, lambda action: action())
+    tried: list[Any] = []
+    keeping.keep_when_decided(play.models, lambda action: tried.append(action()))
     record = leave(play.folder, trial, 0.5)
-    keeping.finished(record)  # the tracker knows of no such trial yet
+    keeping.finished(record)
+    tried[0].result()  # it is over, and the tracker knew of no such trial
     assert (play.kept(), play.told) == ({}, [])
     play.log(sweep_of(), [record])
     play.settle(keeping)

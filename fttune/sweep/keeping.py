@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,7 +66,8 @@ class Keeping:
         self._done = {record.trial_id: record for record in known if record.status == "done"}
         self._left: dict[str, Standing] = {}  # by trial, what lies in the folder
         self._ended: list[RunRecord] = []  # in this run
-        self._told: list[str] = []  # of what was kept before the end
+        self._early = ThreadPoolExecutor(1, "fttune-keeping")  # keeps before the end
+        self._told: list[str] = []  # of what was kept so
         self._decided: Callable[[Key], None] = lambda key: None  # called once no trial of it is left
         self._running: dict[Key, set[str]] = {}  # trials that have not ended
         for trial in trials:
@@ -77,14 +79,16 @@ class Keeping:
             for path in left:
                 self._enter(self._done[Part.trial_of(path)], path)
 
-    def keep_when_decided(self, models: Models, when_told: Callable[[Callable[[], None]], None]) -> None:
+    def keep_when_decided(self, models: Models, when_told: Callable[[Callable[[], object]], object]) -> None:
         """Keep the best of a dataset and backbone once its last trial has ended, while others run.
 
-        `when_told` is given what is to be called, from any thread, once the tracker knows of that end. Whatever goes
-        wrong then is left to `settle`. What a search still asks for is not known, so there nothing is kept early.
+        It is done in a thread. `when_told` is given what is to be called, from any thread, once the tracker knows of
+        that end. Whatever goes wrong then is left to `settle`. What a search still asks for is not known, so there
+        nothing is kept early.
         """
+        keep = partial(self._early.submit, self._keep_early, models)
         if self._folder is not None and self._sweep.search.sampler == "fixed":
-            self._decided = lambda key: when_told(partial(self._keep_early, models, key, self._left_of(key)))
+            self._decided = lambda key: when_told(partial(keep, key, self._left_of(key)))
 
     def more(self, new: Sequence[Trial], done: Sequence[Trial], unknown: int) -> None:
         """What a search asks for as its trials end is the sweep's too."""
@@ -117,6 +121,7 @@ class Keeping:
         """
         if self._folder is None:
             return
+        self._early.shutdown()
         for line in self._told:
             tell(line)
         for record in self._ended:  # another machine's file may come to be seen late

@@ -51,7 +51,7 @@ class Writer:
         self._parent: SweepRun | None = None
         self._trials: dict[str, TrialRun] = {}
         self._problem = ""
-        self._actions: deque[Callable[[], None]] = deque()  # see `then`
+        self._actions: deque[Callable[[], object]] = deque()  # see `then`
         self._closing, self._woken = Flag(), Flag()
         torn = f"{spool}: left out a last line of {self._spool.torn} bytes that was never written to its end"
         self.notes: tuple[str, ...] = (torn,) if self._spool.torn else ()
@@ -120,10 +120,11 @@ class Writer:
         if trials:
             self._put("adopted", "", {"trials": [trial.id for trial in trials]})
 
-    def then(self, action: Callable[[], None]) -> None:
+    def then(self, action: Callable[[], object]) -> None:
         """Have this called from the thread that delivers, once all that was told before has arrived.
 
-        It must not raise. At the end of the writer it is left if it was not called by then.
+        It must not raise and is to return at once: signs of life come from the same thread. At the end of the writer
+        what was not called by then never is.
         """
         self._actions.append(action)
         self._woken.set()
