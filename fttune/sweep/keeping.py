@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -86,9 +85,13 @@ class Keeping:
         that end. Whatever goes wrong then is left to `settle`. What a search still asks for is not known, so there
         nothing is kept early.
         """
-        keep = partial(self._early.submit, self._keep_early, models)
+
+        def decided(key: Key) -> None:
+            left = self._left_of(key)  # now: trials of other keys go on, and with them the rest
+            when_told(lambda: self._early.submit(self._keep_early, models, key, left))
+
         if self._folder is not None and self._sweep.search.sampler == "fixed":
-            self._decided = lambda key: when_told(partial(keep, key, self._left_of(key)))
+            self._decided = decided
 
     def more(self, new: Sequence[Trial], done: Sequence[Trial], unknown: int) -> None:
         """What a search asks for as its trials end is the sweep's too."""
