@@ -24,7 +24,7 @@ from fttune.training.surgery import apply_spec
 from fttune.training.together import Seat
 from values import HPARAMS
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU, CUDA, META = torch.device("cpu"), torch.device("cuda"), torch.device("meta")
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -73,20 +73,38 @@ def test_a_classifier_alone_is_trained_in_full_precision_and_more_is_not(request
     assert all(there != here for there, here in zip(more_there, more, strict=True))
 
 
+def nine_steps(backbone: str, frozen: int, device: torch.device) -> tuple[Training, Labelled]:
+    """A training whose images, labels and network are on a device, before its first step."""
+    hparams = replace(HPARAMS, views="crop", image_size=64, steps=9, lr_drop_steps=(4,))
+    spec = LayerSpec(frozen=frozen, tuned=catalog.find(backbone).depth - 1 - frozen, random=1)
+    student = apply_spec(catalog.build(backbone).to(device), spec, classes=3, bn="batch", seed=0)
+    student.trained.to(device)
+    viewer, norm = Viewer.of(hparams, 74, np.arange(24)), Norm(mean=(0.5,) * 3, std=(0.5,) * 3)
+    images = torch.randint(256, (24, 74, 74, 3), dtype=torch.uint8, device=device)
+    inputs = ImageInputs(images=images, viewer=viewer, norm=norm)
+    labels = torch.arange(24, device=device) % 3
+    logits = student.logits if frozen else student.trained
+    return Training.begin(student, 24, hparams, seed=0), Labelled(inputs=inputs, labels=labels, logits=logits)
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "resnet18"])
+def test_no_step_asks_its_device_for_a_value(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The meta device has none, and computes with no other device's."""
+    monkeypatch.setattr("fttune.training.steps.mixed", lambda *_, **__: nullcontext())  # which it does not know
+    training, data = nine_steps(backbone, 0, META)
+    for group in training.optimiser.param_groups:
+        group["fused"] = False  # which it has not
+    training.advance(data, 9)
+    assert (training.step, training.total.device) == (9, META)
+    with pytest.raises(RuntimeError, match="meta"):
+        training.mean_loss()
+
+
 @pytest.mark.gpu
 @on_a_gpu
 @pytest.mark.parametrize("backbone", ["tiny", "resnet18"])
 def test_no_step_on_a_gpu_waits_for_it(backbone: str) -> None:
-    hparams = replace(HPARAMS, views="crop", image_size=64, steps=9, lr_drop_steps=(4,))
-    spec = LayerSpec(frozen=1, tuned=catalog.find(backbone).depth - 2, random=1)
-    student = apply_spec(catalog.build(backbone).to(CUDA), spec, classes=3, bn="batch", seed=0)
-    viewer, norm = Viewer.of(hparams, 74, np.arange(24)), Norm(mean=(0.5,) * 3, std=(0.5,) * 3)
-    images = torch.randint(256, (24, 74, 74, 3), dtype=torch.uint8, device=CUDA)
-    labels = torch.arange(24, device=CUDA) % 3
-    inputs = ImageInputs(images=images, viewer=viewer, norm=norm)
-    student.trained.to(CUDA)
-    training = Training.begin(student, 24, hparams, seed=0)
-    data = Labelled(inputs=inputs, labels=labels, logits=student.logits)
+    training, data = nine_steps(backbone, 1, CUDA)
     training.advance(data, 2)  # what is made once may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
