@@ -46,9 +46,9 @@ def _leave(code: int) -> None:
     if code != INTERRUPTED:  # a Ray that was half started may crash what is registered for the end
         atexit._run_exitfuncs()
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:  # a full disk, a closed pipe: the interpreter tells of it, and changes the code
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # none is there where it was closed from the start
+            stream.flush()
+    except (OSError, ValueError):  # a full disk, a closed pipe: the interpreter tells of it, and changes the code
         sys.exit(code)
     os._exit(code)
 

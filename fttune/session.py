@@ -158,7 +158,7 @@ def _run(sweep: Sweep, tracker: Tracker, over: Claim | None, choice: Choice, cal
         found = _Found(ground=ground, runtime=runtime, records=records, plan=whole, model=model, chosen=chosen)
         measurements, impossible = distances(ground, tracker)
         keeping = Keeping(sweep, runtime.networks, [*whole.done, *whole.failed, *whole.to_run], records)
-        keeping.keep_when_decided(Models(tracker), writer.then)
+        keeping.keep_when_decided(chosen, Models(tracker), writer.then)
         outcome = _train(found, measurements, choice, call, brake, writer, hook, keeping)
         waiting = writer.close()
         for note in (*writer.notes, *impossible, *brake.notes):

@@ -20,6 +20,15 @@ def test_no_search_runs_in_the_block_and_searches_go_on_after_it_whatever_ends_i
     assert [*seen, gc.isenabled()] == [False, True]
 
 
+def test_a_block_that_another_thread_leaves_keeps_searches_out_of_those_that_go_on() -> None:
+    theirs, ours = uncollected(), uncollected()
+    theirs.__enter__()
+    with ours:
+        theirs.__exit__(None, None, None)
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
 def test_a_block_within_another_does_not_end_its_rest() -> None:
     with uncollected():
         with uncollected():

@@ -23,6 +23,7 @@ from fttune.sweep.meter import Meter
 from fttune.sweep.tally import Tally
 from fttune.tracking.models import Held, Models
 from fttune.tracking.runs import Tracker
+from fttune.tracking.writer import Writer
 from fttune.trained import export_network
 from fttune.trial import Trial
 from stores import free_port, make_database, record_of, serving, wait_until
@@ -251,7 +252,7 @@ def test_networks_wait_where_the_tracker_is_away(play: Play) -> None:
 def test_a_network_is_kept_once_the_last_trial_of_its_dataset_has_ended_and_told_of_in_the_end(play: Play) -> None:
     first, best, other = trial_of(1), trial_of(2), trial_of(9, dataset="glyphs")
     keeping = Keeping(sweep_of(), play.folder, [first, best, other], [])
-    keeping.keep_when_decided(play.models, lambda action: action())
+    keeping.keep_when_decided([first, best, other], play.models, lambda action: action())
     records = [leave(play.folder, trial, accuracy) for trial, accuracy in ((first, 0.5), (best, 0.6), (other, 0.1))]
     play.log(sweep_of(), records)
     for record, kept in zip(records, ({}, {"digits": "2"}, {"digits": "2", "glyphs": "9"}), strict=True):
@@ -272,7 +273,7 @@ def test_early_too_what_is_kept_already_competes(play: Play) -> None:
     first, second = trial_of(1), trial_of(2)
     play.run(sweep_of(), [first, second], {first: 0.6})
     keeping = Keeping(sweep_of(), play.folder, [first, second], play.tracker.records())
-    keeping.keep_when_decided(play.models, lambda action: action())
+    keeping.keep_when_decided([second], play.models, lambda action: action())
     record = leave(play.folder, second, 0.5)
     play.log(sweep_of(), [record])
     keeping.finished(record)
@@ -281,11 +282,42 @@ def test_early_too_what_is_kept_already_competes(play: Play) -> None:
     assert len(play.told) == 1
 
 
+def test_the_second_best_is_not_kept_early_where_the_best_is_seen_late(play: Play) -> None:
+    second, best = trial_of(1), trial_of(2)
+    keeping, tried = Keeping(sweep_of(), play.folder, [second, best], []), list[Any]()
+    keeping.keep_when_decided([second, best], play.models, lambda action: tried.append(action()))
+    records = [leave(play.folder, second, 0.5), leave(play.folder, best, 0.6)]
+    play.log(sweep_of(), records)
+    file = part.file_of(play.folder, best.id)
+    away = file.rename(play.folder.parent / "away")
+    for record in records:
+        keeping.finished(record)
+    tried[0].result()
+    assert play.kept() == {}
+    away.rename(file)
+    play.settle(keeping)
+    assert play.kept() == {"digits": "2"}
+    assert len(play.told) == 1
+
+
+def test_beside_a_writer_a_network_is_kept_while_another_trial_runs(play: Play, tmp_path: Path) -> None:
+    ended, running = trial_of(1), trial_of(9, dataset="glyphs")
+    keeping = Keeping(sweep_of(), play.folder, [ended, running], [])
+    with Writer(play.tracker, tmp_path / "spool", "small") as writer:
+        keeping.keep_when_decided([ended, running], play.models, writer.then)
+        writer.started(running)
+        writer.started(ended)
+        record = leave(play.folder, ended, 0.5)
+        writer.finished(record)
+        keeping.finished(record)
+        wait_until(lambda: play.kept() == {"digits": "1"})
+
+
 def test_what_goes_wrong_early_is_done_in_the_end(play: Play) -> None:
     trial = trial_of(1)
     keeping = Keeping(sweep_of(), play.folder, [trial], [])
     tried: list[Any] = []
-    keeping.keep_when_decided(play.models, lambda action: tried.append(action()))
+    keeping.keep_when_decided([trial], play.models, lambda action: tried.append(action()))
     record = leave(play.folder, trial, 0.5)
     keeping.finished(record)
     tried[0].result()  # it is over, and the tracker knew of no such trial
@@ -302,7 +334,7 @@ def test_a_search_may_ask_for_more_so_it_keeps_nothing_early(play: Play) -> None
     trial, asked = trial_of(1), list[object]()
     for sweep, calls in ((searching, 0), (sweep_of(), 1)):
         keeping = Keeping(sweep, play.folder, [trial], [])
-        keeping.keep_when_decided(play.models, asked.append)
+        keeping.keep_when_decided([trial], play.models, asked.append)
         keeping.finished(leave(play.folder, trial, 0.5))
         assert len(asked) == calls
 

@@ -28,16 +28,17 @@ ALLOCATOR = {
 }
 
 # A worker starts when a trial is there for it: Ray would start one for each core first, and wait for all of them.
-_ON_DEMAND = {"prestart_worker_first_driver": False}
+_ON_DEMAND = {"RAY_prestart_worker_first_driver": "0"}
 
 
 @contextmanager
 def cluster(address: str | None, *, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
     """A Ray cluster for the length of the block: the one at `address`, or one of our own on this machine."""
-    os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
+    for name, value in (ALLOCATOR | _ON_DEMAND).items():
+        os.environ.setdefault(name, value)
     address = seek_admission(address) if address else None
     with terminated_as_interrupted(), nullcontext() if address else _loopback():
-        _start(address, {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False, "_system_config": _ON_DEMAND})
+        _start(address, {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False})
         try:
             yield
         finally:

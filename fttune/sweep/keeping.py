@@ -51,7 +51,7 @@ class Standing:
 
 
 class Keeping:
-    """A listener that holds what trials leave to the best of each dataset and backbone, and has it kept in the end.
+    """A listener that holds what trials leave to the best of each dataset and backbone, and has it kept.
 
     `asked` are the sweep's trials, `known` the finished ones of its experiment: of these an earlier driver may have
     left something; what is left of any other is removed.
@@ -68,27 +68,31 @@ class Keeping:
         self._early = ThreadPoolExecutor(1, "fttune-keeping")  # keeps before the end
         self._told: list[str] = []  # of what was kept so
         self._decided: Callable[[Key], None] = lambda key: None  # called once no trial of it is left
-        self._running: dict[Key, set[str]] = {}  # trials that have not ended
-        for trial in trials:
-            if trial.id not in self._done:
-                self._running.setdefault(_key_of(trial), set()).add(trial.id)
+        self._open: dict[Key, set[str]] = {}  # trials that have not ended
         if folder is not None:
             left = [path for path in parts.left_in(folder) if Part.trial_of(path) in self._done]
             parts.clear(folder, but=left)
             for path in left:
                 self._enter(self._done[Part.trial_of(path)], path)
 
-    def keep_when_decided(self, models: Models, when_told: Callable[[Callable[[], object]], object]) -> None:
-        """Keep the best of a dataset and backbone once its last trial has ended, while others run.
+    def keep_when_decided(
+        self, chosen: Iterable[Trial], models: Models, when_told: Callable[[Callable[[], object]], object]
+    ) -> None:
+        """Keep the best of a dataset and backbone once the last of its `chosen` trials has ended, while others run.
 
         It is done in a thread. `when_told` is given what is to be called, from any thread, once the tracker knows of
         that end. Whatever goes wrong then is left to `settle`. What a search still asks for is not known, so there
         nothing is kept early.
         """
+        for trial in chosen:
+            key = trial.cell.dataset, trial.cell.backbone, trial.data_digest
+            self._open.setdefault(key, set()).add(trial.id)
 
         def decided(key: Key) -> None:
             left = self._left_of(key)  # now: trials of other keys go on, and with them the rest
-            when_told(lambda: self._early.submit(self._keep_early, models, key, left))
+            asked = [one for one in self._done.values() if one.trial_id in self._asked and _key(one) == key]
+            reached = max((one.val_accuracy or 0.0 for one in asked), default=0.0)
+            when_told(lambda: self._early.submit(self._keep_early, models, key, left, reached))
 
         if self._folder is not None and self._sweep.search.sampler == "fixed":
             self._decided = decided
@@ -111,10 +115,11 @@ class Keeping:
             self._ended.append(record)
             self._done[record.trial_id] = record
             self._enter(record, parts.file_of(self._folder, record.trial_id))
-        running = self._running.get(_key(record), set())
-        running.discard(record.trial_id)
-        if not running:
-            self._decided(_key(record))
+        key = _key(record)
+        still_open = self._open.get(key, set())
+        still_open.discard(record.trial_id)
+        if not still_open:
+            self._decided(key)
 
     def settle(self, models: Models, again: Callable[..., str], tell: Callable[[str], None]) -> None:
         """Keep what has won and remove what was beaten; what cannot be done, and what is missing, is told.
@@ -141,12 +146,13 @@ class Keeping:
                 f" {again('--again', record.trial_id)}"
             )
 
-    def _keep_early(self, models: Models, key: Key, left: Sequence[Standing]) -> None:
-        """Keep what has won of one dataset and backbone, of what was left there and what is held."""
+    def _keep_early(self, models: Models, key: Key, left: Iterable[Standing], reached: float) -> None:
+        """Keep what has won of one dataset and backbone, unless a trial that `reached` more on val left nothing yet."""
         try:
-            held = map(Standing.of, models.kept(self._sweep.name))
-            entries = {one.record.trial_id: one for one in (*left, *held) if one.key == key}
-            for one in self._winners(entries.values()):
+            winners = [one for one in self._contest(models, left)[1] if one.key == key]
+            if winners and (winners[0].record.val_accuracy or 0.0) < reached:
+                return
+            for one in winners:
                 told: list[str] = []
                 if one.part and self._keep(models, one.record, one.part, told.append):
                     self._told += told
@@ -156,16 +162,14 @@ class Keeping:
     def _settle(self, models: Models, tell: Callable[[str], None]) -> list[Standing]:
         """What is kept now; what could not be stays in the folder."""
         name = self._sweep.name
-        held = {one.record.trial_id: one for one in models.kept(name)}
-        entries = {trial_id: Standing.of(one) for trial_id, one in held.items()}
-        winners = self._winners({**self._left, **entries}.values())
+        held, winners = self._contest(models, self._left.values())
         stuck = [one.part.path for one in winners if one.part and not self._keep(models, one.record, one.part, tell)]
         for one in winners:
             if one.held:
                 models.share(name, one.held)
         won = {one.record.trial_id for one in winners}
-        for trial_id, one in held.items():
-            if trial_id in won:
+        for one in held:
+            if one.record.trial_id in won:
                 continue
             if self._is_stale(one.record) and name in one.keepers:
                 tell(f"the network of {record_name(one.record)}, {one.record.backbone}, leaves: {_STALE}")
@@ -174,6 +178,12 @@ class Keeping:
         assert self._folder is not None
         parts.clear(self._folder, but=stuck)
         return winners
+
+    def _contest(self, models: Models, left: Iterable[Standing]) -> tuple[list[Held], list[Standing]]:
+        """What is held in the tracker's store, and what wins of that and of what was left."""
+        held = models.kept(self._sweep.name)
+        entries = {one.record.trial_id: one for one in (*left, *map(Standing.of, held))}
+        return held, self._winners(entries.values())
 
     def _keep(self, models: Models, record: RunRecord, part: Part, tell: Callable[[str], None]) -> bool:
         """Put the whole network of a trial into the tracker's store; False, and a line, where that is impossible."""
@@ -250,10 +260,6 @@ class Keeping:
 
 def _key(record: RunRecord) -> Key:
     return record.dataset, record.backbone, record.data_digest
-
-
-def _key_of(trial: Trial) -> Key:
-    return trial.cell.dataset, trial.cell.backbone, trial.data_digest
 
 
 def expected(sweep: Sweep, trials: Sequence[Trial]) -> tuple[int, int]:
