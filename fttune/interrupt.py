@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 130  # exit code, as shells tell of SIGINT
+_IMPORT = "<frozen importlib._bootstrap>"  # the file of Python's own import, as its frames name it
+_SOON = 0.01  # seconds
 
 
 @contextmanager
@@ -25,7 +27,11 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 @contextmanager
 def interrupts_heard() -> Iterator[list[int]]:
-    """Note every SIGINT of the block, whatever comes of it: a library may swallow one, and break on half an import."""
+    """Note every SIGINT of the block, whatever comes of it: a library may swallow one, and break on half an import.
+
+    One that falls into Python's import itself comes again a moment later: there it may be swallowed, and leave the lock
+    locked that every import of another thread waits for.
+    """
     heard: list[int] = []
     before = signal.getsignal(signal.SIGINT)
     if not callable(before) or threading.current_thread() is not threading.main_thread():
@@ -34,7 +40,12 @@ def interrupts_heard() -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         heard.append(number)
-        before(number, frame)
+        if frame is not None and frame.f_code.co_filename == _IMPORT:
+            again = threading.Timer(_SOON, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+        else:
+            before(number, frame)
 
     signal.signal(signal.SIGINT, note)
     try:

@@ -57,6 +57,34 @@ def test_a_wrong_sweep_is_one_line(tmp_path: Path, override: str, says: str) -> 
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_interrupt_within_an_import_itself_comes_once_that_can_bear_it() -> None:
+    """Where it falls cannot be chosen, so the handler is called as if it had fallen there."""
+    code = """
+import signal, sys, time
+from fttune.interrupt import interrupts_heard
+
+class Finder:
+    def find_spec(self, *_):
+        self.within = sys._getframe(1)
+
+finder = Finder()
+sys.meta_path.insert(0, finder)
+try:
+    import no_such_module
+except ImportError:
+    pass
+with interrupts_heard() as heard:
+    signal.getsignal(signal.SIGINT)(signal.SIGINT, finder.within)
+    try:
+        for _ in range(100):
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        print("interrupted", len(heard))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "interrupted 2\n"
+
+
 END = """
 import atexit, gc, sys
 from fttune.cli import main

@@ -17,7 +17,7 @@ from fttune.tracking.claim import FRESH, Claim
 from fttune.tracking.runs import Tracker
 from fttune.tracking.writer import Writer
 from small_sweeps import Driver, database, fttune, gone, once_each, told, write_sweep
-from stores import make_database
+from stores import make_database, wait_until
 
 
 def of_far(*, silent: float) -> Claim:
@@ -87,6 +87,7 @@ def test_a_sweep_is_seen_from_anywhere_run_once_and_taken_over_when_its_driver_i
     for worker in workers:
         os.kill(worker, signal.SIGSTOP)  # so that it is not over before it was looked at
     monkeypatch.chdir("/")
+    wait_until(lambda: told("status", sweep)["done"])  # what the driver has told has to arrive
     facts = told("status", sweep)
     assert facts["active"]
     assert facts["driver"]["pid"] == driver.process.pid
