@@ -32,8 +32,7 @@ def mlflow() -> ModuleType:
     """The library, as a sweep wants it: quiet, without telemetry, given up on after seconds."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with uncollected():
-        import mlflow
+    import mlflow
 
     # Somebody else may have imported it before, with its own levels.
     logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
